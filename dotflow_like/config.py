@@ -1,0 +1,192 @@
+"""From words to objects: what a run is configured with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+from uuid import UUID
+
+from dotflow_like.declare.workflow import Definition
+from dotflow_like.errors import ConfigError, DeclarationError
+from dotflow_like.model.policy import non_negative
+from dotflow_like.model.status import Mode, OnChange
+from dotflow_like.plan.resume import OnChanges
+from dotflow_like.record.journal import Journal, MemoryJournal
+from dotflow_like.record.storage.base import Storage
+from dotflow_like.report.observers import Metrics, Tracer, check_provider
+
+__all__ = ["Config", "Order", "RunOptions", "open_journal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a run works with, beside its tasks.
+
+    Args:
+        storage: where results are kept: a `Storage`, a folder, or a URL such as `file:///abs/dir`.
+            Default: in memory, as long as the process lives.
+        tracer: a `Tracer`, or any object with one of its methods.
+        metrics: a `Metrics`, or any object with one of its methods.
+        grace: seconds that running tasks have to end when the run is asked to stop. Default 10.
+
+    Raises:
+        ConfigError: a value that cannot work.
+    """
+
+    storage: Storage | str | Path | None = None
+    tracer: object | None = None
+    metrics: object | None = None
+    grace: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.storage is not None and not isinstance(self.storage, Storage | str | Path):
+            raise ConfigError(
+                f"storage is {self.storage!r}; give a folder, a URL such as 'file:///abs/dir', or a Storage"
+            )
+        check_provider(self.tracer, Tracer, "tracer")
+        check_provider(self.metrics, Metrics, "metrics")
+        try:
+            non_negative(self.grace, "grace")
+        except DeclarationError as error:
+            raise ConfigError(str(error)) from None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether results outlive the run."""
+        return self.storage is not None and self.storage != "memory://"
+
+
+class RunOptions(TypedDict, total=False):
+    """What `Workflow.run`, `.start` and `.plan` take; `Manager` describes each."""
+
+    on_success: Callable[..., Any] | None
+    on_failure: Callable[..., Any] | None
+    mode: str
+    keep_going: bool
+    workflow_id: str | UUID | None
+    resume: bool
+    on_input_change: str
+    fingerprint: str | None
+    config: Config | None
+    params: Mapping[str, Any] | None
+    storage: Storage | str | Path | None
+    executor: Literal["process", "thread", "inline"] | None
+    max_workers: int | None
+    timeout: float | None
+    on_code_change: str
+
+
+@dataclass(slots=True)
+class Order:
+    """The options of a run, checked; the order of the fields is that of `Manager`'s arguments."""
+
+    on_success: Callable[..., Any] | None = None
+    on_failure: Callable[..., Any] | None = None
+    mode: str = "sequential"
+    keep_going: bool = False
+    workflow_id: Any = None
+    resume: bool = False
+    on_input_change: str = "reuse"
+    fingerprint: str | None = None
+    config: Any = None
+    params: Any = None
+    storage: Any = None
+    executor: str | None = None
+    max_workers: int | None = None
+    timeout: float | None = None
+    on_code_change: str = "reuse"
+
+    def __post_init__(self) -> None:
+        self._check_callbacks()
+        self._check_config()
+        self._check_resume()
+        if self.params is None:
+            self.params = {}
+        if not isinstance(self.params, Mapping) or not all(isinstance(name, str) for name in self.params):
+            raise ConfigError(f"params is {self.params!r}; give a dict from parameter names to values")
+        if self.executor is not None and self.mode != Mode.PARALLEL:
+            raise ConfigError(
+                f"executor={self.executor!r} goes with mode='parallel', not with mode={self.mode!r}"
+            )
+        if self.executor not in (None, "process", "thread", "inline"):
+            raise ConfigError(f"executor is {self.executor!r}; there are 'process', 'thread' and 'inline'")
+        workers = self.max_workers
+        if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+            raise ConfigError(f"max_workers is {workers!r}; give a whole number, 1 or more")
+        if self.timeout is not None:
+            try:
+                if non_negative(self.timeout, "timeout") == 0:
+                    raise ConfigError("timeout is 0; give more than 0 seconds, or None for no limit")
+            except DeclarationError as error:
+                raise ConfigError(str(error)) from None
+
+    @property
+    def policies(self) -> OnChanges:
+        """What to do about changed inputs and code."""
+        return OnChanges(OnChange(self.on_input_change), OnChange(self.on_code_change))
+
+    def _check_callbacks(self) -> None:
+        for word in ("on_success", "on_failure"):
+            if getattr(self, word) is not None and not callable(getattr(self, word)):
+                raise ConfigError(f"{word} is {getattr(self, word)!r}; give a function that takes tasks=")
+
+    def _check_config(self) -> None:
+        if self.config is not None and not isinstance(self.config, Config):
+            raise ConfigError(f"config is {self.config!r}; give a Config(...)")
+        config = self.config or Config()
+        if self.storage is not None:
+            if config.storage is not None:
+                raise ConfigError("storage= and config=Config(storage=...) both say where; give one of them")
+            config = replace(config, storage=self.storage)
+        self.config = config
+
+    def _check_resume(self) -> None:
+        if self.workflow_id is not None:
+            if not isinstance(self.workflow_id, str | UUID) or not str(self.workflow_id):
+                raise ConfigError(
+                    f"workflow_id is {self.workflow_id!r}; give a text that is not empty, or a UUID"
+                )
+            self.workflow_id = str(self.workflow_id)
+        if self.fingerprint is not None and not isinstance(self.fingerprint, str):
+            raise ConfigError(
+                f"fingerprint is {self.fingerprint!r}; give a text that changes when the inputs do"
+            )
+        for word, allowed in (
+            ("on_input_change", ("reuse", "reset", "raise")),
+            ("on_code_change", ("reuse", "rerun", "raise")),
+        ):
+            if getattr(self, word) not in allowed:
+                raise ConfigError(
+                    f"{word} is {getattr(self, word)!r}; there are {', '.join(map(repr, allowed))}"
+                )
+        if self.resume and self.workflow_id is None:
+            raise ConfigError("resume=True needs workflow_id=: the name of the run to go on with")
+        if self.resume and not self.config.keeps:
+            raise ConfigError(
+                "resume=True needs a storage that outlives the process: storage='a-folder', or any other; "
+                "the default keeps results in memory"
+            )
+
+
+def open_journal(config: Config, definition: Definition) -> Journal:
+    """Return the journal runs of `definition` are recorded in.
+
+    Raises:
+        ConfigError: there is no such storage.
+        MissingExtra: it needs a package that is not installed.
+    """
+    if not config.keeps:
+        return MemoryJournal()
+    from dotflow_like.record.codec import JsonCodec
+    from dotflow_like.record.keyvalue import KeyValueJournal
+    from dotflow_like.record.storage.urls import open_storage
+    from dotflow_like.record.types import TypeRegistry
+
+    assert config.storage is not None
+    storage = open_storage(config.storage)
+    types = TypeRegistry()
+    for function in dict.fromkeys(each.fn for task in definition.tasks for each in (task, *task.methods)):
+        types.collect_from(function)
+    return KeyValueJournal(storage, JsonCodec(types))

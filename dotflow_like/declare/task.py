@@ -1,0 +1,309 @@
+"""`@task`: a function and its policies, as a value."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from types import MethodType
+from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
+
+from dotflow_like.declare.options import Options, checked
+from dotflow_like.declare.signature import Role, Signature, signature_of, united
+from dotflow_like.errors import DeclarationError
+from dotflow_like.model.policy import RetryPolicy
+
+__all__ = ["Task", "as_task", "task"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_ONCE = RetryPolicy()
+_DEFAULTS: Mapping[str, Any] = {
+    "task_id": None,
+    "group_name": None,
+    "initial_context": None,
+    "callback": None,
+    "policy": _ONCE,
+    "timeout": None,
+    "version": None,
+    "bound": {},
+    "mapped": {},
+    "earlier": (),
+}
+
+
+class Task(Generic[P, R]):
+    """A decorated function and its policies: immutable, without the state of any run.
+
+    Made by `task`, never directly. Calling it calls the function. Every method returns a new value.
+
+    Attributes:
+        fn: the function, or the class.
+        name: what it is called; the function's name unless given.
+        task_id: its key in every run, None to derive one from the name.
+        group_name: the group it belongs to, None for none.
+        initial_context: the value its `initial_context` parameter gets.
+        callback: called with `task=` after it ended.
+        policy: what to do when an attempt fails.
+        timeout: seconds an attempt may take, None for no limit.
+        version: stands for the code in the comparison on resume, None to take the source.
+        bound: parameters and what fills them: a constant, a task, or a container of tasks.
+        mapped: parameters and what they iterate over: an iterable or a task.
+        earlier: tasks this one runs after without needing their results.
+        methods: of a decorated class, its tasks in the order they run.
+        origin: the task this one was derived from.
+    """
+
+    fn: Callable[P, R]
+    name: str
+    task_id: str | None
+    group_name: str | None
+    initial_context: Any
+    callback: Callable[..., Any] | None
+    policy: RetryPolicy
+    timeout: float | None
+    version: str | None
+    bound: Mapping[str, Any]
+    mapped: Mapping[str, Any]
+    earlier: tuple[Task[..., Any], ...]
+    methods: tuple[Task[..., Any], ...]
+    origin: Task[P, R] | None
+    _signature: Signature | None
+
+    def __init__(self, fn: Callable[P, R]) -> None:
+        if not callable(fn):
+            raise DeclarationError(f"{fn!r} cannot be a task: it is not callable; give a function or a class")
+        name = getattr(fn, "__name__", None) or getattr(
+            getattr(fn, "func", fn), "__name__", type(fn).__name__
+        )
+        self.__dict__.update(
+            _DEFAULTS,
+            fn=fn,
+            name="lambda" if name == "<lambda>" else name,
+            methods=_methods_of(fn) if isinstance(fn, type) else (),
+            origin=None,
+            _signature=None,
+            __wrapped__=fn,
+            __name__=name,
+            __qualname__=getattr(fn, "__qualname__", name),
+            __module__=getattr(fn, "__module__", None),
+            __doc__=fn.__doc__,
+        )
+
+    def _derive(self, **changes: Any) -> Self:
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__, origin=self, **changes)
+        return made
+
+    def _own_options(self) -> list[str]:
+        return [word for word, default in _DEFAULTS.items() if getattr(self, word) != default]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"a task is a value and cannot be changed: use .with_options({name}=...)")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a task is a value and cannot be changed; {name} stays")
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.fn(*args, **kwargs)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        # a decorated method stays callable on an instance
+        return self if instance is None else MethodType(self, instance)
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[Any, ...]:
+        # a decorated class can be derived from
+        return (self.fn,)
+
+    def __repr__(self) -> str:
+        return f"<task {self.task_id or self.name!r}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.__dict__ | {"_signature": None, "origin": None},)
+
+    @property
+    def signature(self) -> Signature:
+        """What the function wants to be given."""
+        if self._signature is None:
+            found = _class_signature(self) if self.methods else signature_of(self.fn)
+            self.__dict__["_signature"] = found  # a cache: the value it is taken from cannot change
+            return found
+        return self._signature
+
+    @property
+    def where(self) -> str:
+        """How messages call this task."""
+        return f"task {self.task_id or self.name!r}"
+
+    def bind(self, **values: Any) -> Self:
+        """Fill parameters: with a constant, or with another task's result, which is also a dependency.
+
+        A list, tuple or dict may hold tasks one level deep; it is filled with their results.
+
+        Raises:
+            TypeError: the function has no such parameter, or it is filled already.
+        """
+        self._check_names("bind", values)
+        return self._derive(bound={**self.bound, **values})
+
+    def map(self, **iterables: Any) -> Self:
+        """Call the function once per item; the result is the list of results, in item order.
+
+        Each parameter is given an iterable, or a task whose result is one. Several go together and
+        must be of one length. Retry, timeout and checkpoint are each item's own.
+
+        Raises:
+            TypeError: the function has no such parameter, it is filled already, or a value is not iterable.
+        """
+        if not iterables:
+            raise TypeError(f"{self.where}: map needs a parameter to iterate over, as in .map(x=[1, 2, 3])")
+        self._check_names("map", iterables)
+        fixed: dict[str, Any] = {}
+        for name, value in iterables.items():
+            if isinstance(value, Task):
+                fixed[name] = value
+            elif isinstance(value, str | bytes) or not isinstance(value, Iterable):
+                raise TypeError(
+                    f"{self.where}: map({name}=...) got {type(value).__name__}; "
+                    "give a list or another iterable of items, or a task that returns one"
+                )
+            else:
+                fixed[name] = tuple(value)
+        return self._derive(mapped={**self.mapped, **fixed})
+
+    def after(self, *tasks: Task[..., Any] | str) -> Self:
+        """Run after these tasks, without needing their results."""
+        return self._derive(earlier=(*self.earlier, *(as_task(each, "after()") for each in tasks)))
+
+    def with_options(self, **options: Unpack[Options]) -> Self:
+        """Return the task with other options; those not given stay. The options are those of `task`.
+
+        Raises:
+            DeclarationError: a value that cannot work.
+            TypeError: an option that does not exist, or two that contradict each other.
+        """
+        return self._derive(**checked(options, self.policy, self.where))
+
+    def _check_names(self, word: str, values: Mapping[str, Any]) -> None:
+        for name in values:
+            parameter = self.signature.get(name)
+            if name in self.mapped or (word == "map" and name in self.bound):
+                raise TypeError(f"{self.where}: {word}({name}=...): {name!r} is filled already")
+            if parameter is None and not self.signature.open_ended:
+                has = ", ".join(self.signature.names()) or "none to fill"
+                raise TypeError(f"{self.where}: {word}({name}=...): no parameter {name!r}; it has: {has}")
+            if parameter is not None and parameter.role is not Role.VALUE:
+                how = " (use the option initial_context=)" if parameter.role is Role.INITIAL else ""
+                raise TypeError(f"{self.where}: {word}({name}=...): {name!r} is filled by the run{how}")
+
+
+@overload
+def task(fn: Callable[P, R], /, **options: Unpack[Options]) -> Task[P, R]: ...
+@overload
+def task(fn: str, /, **options: Unpack[Options]) -> Task[..., Any]: ...
+@overload
+def task(**options: Unpack[Options]) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+def task(fn: Any = None, /, **options: Any) -> Any:
+    """Declare a function, an async function or a class as a task.
+
+    Bare (`@task`), with options (`@task(retry=3)`) or called (`task(fn, name="x")`); a string
+    `"package.module:attr"` names a function elsewhere.
+
+    Args:
+        fn: the function, the class, or the string.
+        options: those that follow.
+        name: what the task is called. Default: the function's name.
+        task_id: its key in every run. Default: the name, `name#2` for its second use.
+        group_name: tasks of one group run one after another, each seeing the one before.
+        initial_context: the value an `initial_context` parameter gets.
+        callback: called with `task=` (a `TaskRun`) after the task ended; not when it was restored.
+        retry: attempts in all, or a `RetryPolicy`. Default 1.
+        retry_delay: seconds before the second attempt. Default 0.
+        backoff: False, True (each delay twice the one before), or the factor.
+        timeout: seconds an attempt may take. Default: no limit.
+        retry_on: exception class, or tuple of classes, that is tried again. Default `Exception`.
+        version: stands for the code when a resumed run compares it. Default: the source.
+
+    Raises:
+        DeclarationError: a value that cannot work.
+        TypeError: an option that does not exist, or two that contradict each other.
+    """
+    if fn is None:
+        checked(options, _ONCE, "@task")  # a wrong word fails on its own line, not on the function's
+        return lambda function: task(function, **options)
+    made = as_task(fn, "task()") if isinstance(fn, str | Task) else Task(fn)
+    return made.with_options(**options) if options else made
+
+
+def as_task(thing: object, where: str) -> Task[..., Any]:
+    """Return the task `thing` is or names (`"package.module:attr"`); `where` is for the message.
+
+    Raises:
+        DeclarationError: it is neither, or there is no such module or attribute.
+    """
+    if isinstance(thing, Task):
+        return thing
+    if isinstance(thing, str):
+        return _named(thing)
+    kind = f"the function {thing.__name__!r}" if inspect.isroutine(thing) else repr(thing)
+    way = f"decorate it with @task, or wrap it: task({getattr(thing, '__name__', 'fn')})"
+    if not callable(thing):
+        way = "give functions decorated with @task, or strings like 'package.module:attr'"
+    raise DeclarationError(f"{where} is {kind}, which is no task; {way}")
+
+
+@functools.cache  # one string is one task, so that it can be listed here and named there
+def _named(reference: str) -> Task[..., Any]:
+    module, colon, path = reference.partition(":")
+    if not (module and colon and path):
+        raise DeclarationError(f"{reference!r} names no task; write it as 'package.module:attr'")
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise DeclarationError(f"{reference!r}: there is no module {error.name!r} to import") from error
+    for name in path.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise DeclarationError(f"{reference!r}: {module!r} has no {path!r}") from None
+    if not callable(found):
+        raise DeclarationError(f"{reference!r} is {found!r}, which is neither a task nor a function")
+    return found if isinstance(found, Task) else Task(found)
+
+
+def _methods_of(cls: type) -> tuple[Task[..., Any], ...]:
+    found: dict[str, Any] = {}
+    for ancestor in reversed(cls.__mro__):
+        found.update(
+            {
+                name: value
+                for name, value in vars(ancestor).items()
+                if name in found or isinstance(value, Task)
+            }
+        )
+    methods = tuple(value for value in found.values() if isinstance(value, Task))
+    if not methods:
+        raise DeclarationError(
+            f"class {cls.__name__!r} has no task to run: decorate methods of it with @task"
+        )
+    for method in methods:
+        if method._own_options():
+            raise DeclarationError(
+                f"method {method.name!r} of class {cls.__name__!r} has options of its own "
+                f"({', '.join(method._own_options())}): a decorated class is one task, give them to the class"
+            )
+    return methods
+
+
+def _class_signature(cls: Task[..., Any]) -> Signature:
+    made_by = vars(cls.fn).get("__init__") or cls.fn.__init__
+    own = signature_of(made_by, method=True) if made_by is not object.__init__ else Signature((), False)
+    return united([own, *(signature_of(method.fn, method=True) for method in cls.methods)])
+
+
+def _restore(state: Mapping[str, Any]) -> Task[..., Any]:
+    made: Task[..., Any] = object.__new__(Task)
+    made.__dict__.update(state)
+    return made

@@ -1,0 +1,54 @@
+"""A workflow: named, versioned tasks, as a value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from dotflow_like.declare.task import Task, as_task
+from dotflow_like.errors import DeclarationError
+
+__all__ = ["Definition"]
+
+_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Definition:
+    """Named, versioned tasks in their order.
+
+    Args:
+        tasks: the tasks, as `Task` or `"package.module:attr"`.
+        name: matches `^[a-z][a-z0-9_]*$`, without `__`. Default `workflow`.
+        version: any text; it is recorded with every run. Default none.
+
+    Raises:
+        DeclarationError: a name that does not match, or something in the list that is no task.
+    """
+
+    tasks: tuple[Task[..., Any], ...]
+    name: str
+    version: str | None
+
+    def __init__(
+        self, tasks: Iterable[Task[..., Any] | str], *, name: str = "workflow", version: str | None = None
+    ) -> None:
+        if not isinstance(name, str) or not _NAME.match(name) or "__" in name:
+            raise DeclarationError(
+                f"workflow name {name!r} does not do: use small letters, digits and single underscores, "
+                "a letter first, as in 'nightly_load'"
+            )
+        if version is not None and not isinstance(version, str):
+            raise DeclarationError(f"workflow {name!r}: version is {version!r}; give a text")
+        if isinstance(tasks, str | Task) or not isinstance(tasks, Iterable):
+            raise DeclarationError(
+                f"workflow {name!r}: tasks is {tasks!r}; give a list of tasks, as in [{tasks!r}]"
+            )
+        listed = tuple(
+            each if type(each) is Task else as_task(each, f"tasks[{i}]") for i, each in enumerate(tasks)
+        )
+        object.__setattr__(self, "tasks", listed)
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "version", version)

@@ -1,0 +1,1 @@
+"""The one loop, and the one place where user code runs."""

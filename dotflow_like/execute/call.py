@@ -1,0 +1,211 @@
+"""The one place where user code runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import copy_context
+from dataclasses import replace
+from typing import Any
+
+from dotflow_like.declare.signature import Role, Signature, signature_of
+from dotflow_like.declare.task import Task
+from dotflow_like.execute.control import Control
+from dotflow_like.model.context import Context, TaskContext
+from dotflow_like.model.records import Attempt, Held, Reference, TaskError
+from dotflow_like.plan.inputs import Input, Need, Source, gathered
+from dotflow_like.record.journal import Codec, Encoded
+
+__all__ = ["Call", "Outcome", "perform"]
+
+
+class Call:
+    """One attempt, with all it takes to run it here or elsewhere.
+
+    Attributes:
+        task: what to call.
+        attempt: the attempt.
+        params: the run's params.
+        inputs: how its parameters are filled.
+        results: what the `Need`s in `inputs` stand for, by task key.
+        previous: the previous context, with a `Reference`, or None, for its value.
+        codec: encodes the result; None to keep it as it is.
+        control: what the run was asked; None in a worker process.
+        stop_asked: whether this body was asked to end.
+    """
+
+    __slots__ = (
+        "attempt",
+        "codec",
+        "control",
+        "inputs",
+        "params",
+        "previous",
+        "results",
+        "stop_asked",
+        "task",
+    )
+
+    def __init__(
+        self,
+        task: Task[..., Any],
+        attempt: Attempt,
+        params: Mapping[str, Any],
+        inputs: tuple[Input, ...],
+        results: Mapping[str, Reference],
+        previous: Context | None,
+        codec: Codec | None,
+        control: Control | None = None,
+    ) -> None:
+        self.task = task
+        self.attempt = attempt
+        self.params = params
+        self.inputs = inputs
+        self.results = results
+        self.previous = previous
+        self.codec = codec
+        self.control = control
+        self.stop_asked = False
+
+    def asked_to_stop(self) -> bool:
+        """Return whether the run asked the body to end: what `ctx.cancelled` says."""
+        return self.stop_asked or (self.control is not None and self.control.stop is not None)
+
+
+class Outcome:
+    """How a call ended.
+
+    Attributes:
+        value: a `Reference` to the result; `Encoded` if there is a codec; None for a failure.
+        error: the exception; of another process, its record; None for a success.
+        interrupted: the error is Ctrl-C, or a SIGTERM whose grace was over, in a body that ran inline.
+    """
+
+    __slots__ = ("error", "interrupted", "value")
+
+    def __init__(self, value: Any = None, error: BaseException | TaskError | None = None) -> None:
+        self.value = value
+        self.error = error
+        self.interrupted = False
+
+
+def perform(call: Call) -> Outcome:
+    """Fill the parameters, run the body, encode the result. Never raises."""
+    try:
+        task = call.task
+        value: Any
+        if task.methods:
+            value = _run_class(call)
+        elif call.inputs:
+            value = _run_function(task, _filled(call))
+        else:
+            value = task.fn()
+        if value is not None:
+            if hasattr(value, "__await__"):
+                value = _awaited(value)
+            if type(value) is Context:
+                value = value.storage
+        return Outcome(Held(value) if call.codec is None else Encoded(call.codec.encode(value)))
+    except BaseException as error:  # what it means, KeyboardInterrupt and SystemExit too, the kernel decides
+        return Outcome(error=_from_body(error))
+
+
+def _filled(call: Call) -> dict[str, Any]:
+    filled = {}
+    for name, source, payload in call.inputs:
+        match source:
+            case Source.CONSTANT | Source.PARAM | Source.INITIAL:
+                filled[name] = payload
+            case Source.RESULT:
+                filled[name] = call.results[payload.key].load()
+            case Source.GATHER:
+                filled[name] = gathered(
+                    payload, lambda each: call.results[each.key].load() if type(each) is Need else each
+                )
+            case Source.PREVIOUS:
+                filled[name] = _previous(call)
+            case Source.CONTEXT:
+                attempt = call.attempt
+                filled[name] = TaskContext(
+                    attempt.workflow_id, attempt.task_id, attempt, call.params, call.asked_to_stop
+                )
+    return filled
+
+
+def _previous(call: Call) -> Context:
+    given = call.previous
+    if given is None:
+        return Context()
+    return given if given.storage is None else replace(given, storage=given.storage.load())
+
+
+def _run_function(task: Task[..., Any], filled: dict[str, Any], instance: Any = None) -> Any:
+    """Call a function by name, but for what it takes by position only."""
+    signature = task.signature if instance is None else signature_of(task.fn, method=True)
+    positional = [] if instance is None else [instance]
+    positional += [
+        filled.pop(parameter.name)
+        for parameter in signature.parameters
+        if parameter.positional_only and parameter.name in filled
+    ]
+    return task.fn(*positional, **filled)
+
+
+def _run_class(call: Call) -> list[Context]:
+    """Run the methods of a class one after another on one instance."""
+    filled = _filled(call)
+    cls: Any = call.task.fn
+    instance = cls(**_wanted(signature_of(cls), filled, None))
+    previous = _previous(call)
+    contexts = []
+    for method in call.task.methods:
+        value = _run_function(
+            method, _wanted(signature_of(method.fn, method=True), filled, previous), instance
+        )
+        if hasattr(value, "__await__"):
+            value = _awaited(value)
+        previous = Context(
+            value.storage if type(value) is Context else value,
+            task_id=f"{call.attempt.task_id}.{method.name}",
+            workflow_id=call.attempt.workflow_id,
+        )
+        contexts.append(previous)
+    return contexts
+
+
+def _wanted(signature: Signature, filled: Mapping[str, Any], previous: Context | None) -> dict[str, Any]:
+    wanted = {
+        parameter.name: filled[parameter.name]
+        for parameter in signature.parameters
+        if parameter.name in filled
+    }
+    if previous is not None:
+        for parameter in signature.parameters:
+            if parameter.role is Role.PREVIOUS:
+                wanted[parameter.name] = previous
+    return wanted
+
+
+def _awaited(awaitable: Any) -> Any:
+    """Run an awaitable to its end on an event loop of its own."""
+    import asyncio
+
+    async def wait() -> Any:
+        return await awaitable
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(wait())
+    # this thread runs a loop already, a notebook's for instance, and cannot run another
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(copy_context().run, asyncio.run, wait()).result()
+
+
+def _from_body(error: BaseException) -> BaseException:
+    """Take this file's frames off the head of the traceback, so that it begins in the user's code."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    return error.with_traceback(frames or error.__traceback__)

@@ -1,0 +1,82 @@
+"""The one place where everything that happens to a run arrives."""
+
+from __future__ import annotations
+
+import selectors
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import socket
+
+__all__ = ["Inbox"]
+
+
+class Inbox:
+    """Messages from any thread, any signal handler, and file descriptors.
+
+    Reading is for one thread. As long as nothing is watched it is a queue; the first `watch` adds a
+    selector, so that one wait serves both.
+    """
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[Any] = (
+            SimpleQueue()
+        )  # its put may be called inside its get: by a signal handler
+        self._selector: selectors.BaseSelector | None = None
+        self._bell: tuple[socket.socket, socket.socket] | None = None
+
+    def put(self, message: Any) -> None:
+        """Add a message, and wake the reader."""
+        self._queue.put(message)
+        if self._bell is not None:
+            with suppress(OSError):  # full: it rings already; closed: nobody reads any more
+                self._bell[1].send(b"!")
+
+    def get(self, patience: float | None) -> Any:
+        """Return the oldest message; wait for one up to `patience` seconds (None: without limit).
+
+        Raises:
+            Empty: none came.
+        """
+        if self._selector is None:
+            return self._queue.get(timeout=patience)
+        while self._queue.empty():
+            ready = self._selector.select(patience)
+            if not ready:
+                raise Empty
+            for key, _ in ready:
+                key.data()
+        return self._queue.get_nowait()
+
+    def empty(self) -> bool:
+        """Return whether no message waits; descriptors are not looked at."""
+        return self._queue.empty()
+
+    def watch(self, descriptor: Any, receive: Callable[[], None]) -> None:
+        """Call `receive`, in the reader's thread, whenever `descriptor` can be read; it puts what it finds."""
+        if self._selector is None:
+            import socket
+
+            heard, rung = socket.socketpair()
+            rung.setblocking(False)
+            self._selector = selectors.DefaultSelector()
+            self._selector.register(heard, selectors.EVENT_READ, lambda: heard.recv(4096))
+            self._bell = heard, rung
+        self._selector.register(descriptor, selectors.EVENT_READ, receive)
+
+    def forget(self, descriptor: Any) -> None:
+        """Stop watching `descriptor`."""
+        assert self._selector is not None
+        self._selector.unregister(descriptor)
+
+    def close(self) -> None:
+        """Give back what watching took."""
+        if self._selector is not None:
+            self._selector.close()
+            self._selector = None
+        if self._bell is not None:
+            for end in self._bell:
+                end.close()

@@ -1,0 +1,687 @@
+"""The one loop: it decides what is ready, hands it to an executor, records what happened, and ends.
+
+Whatever the mode, a turn is the same: open attempts for what is ready, commit, tell, submit, wait for a
+message, close what ended. What a turn changes is committed at once: the end of one attempt and the start
+of the next are one transaction, and a body starts only after the row that says so is there.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import count
+from queue import Empty
+from typing import Any
+
+from dotflow_like.clock import Clock
+from dotflow_like.errors import TaskCancelled, TaskTimeout, WorkerDied
+from dotflow_like.execute.call import Call, Outcome
+from dotflow_like.execute.control import Control, Stop
+from dotflow_like.execute.executors.base import Done, Executor, Started
+from dotflow_like.execute.inbox import Inbox
+from dotflow_like.model.records import (
+    NO_METADATA,
+    RESULT,
+    Attempt,
+    Checkpoint,
+    Reference,
+    TaskError,
+    TaskRecord,
+)
+from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus, TaskStatus
+from dotflow_like.plan.graph import Node, Rule
+from dotflow_like.plan.inputs import Input, Need, Source
+from dotflow_like.plan.plan import Plan
+from dotflow_like.plan.resume import Decision, decide_items, warnings_of
+from dotflow_like.record.journal import Change, Claim, Journal, reopened
+from dotflow_like.report.events import (
+    RunEnded,
+    RunStarted,
+    TaskEnded,
+    TaskRestored,
+    TaskRetrying,
+    TaskSkipped,
+    TaskStarted,
+)
+from dotflow_like.report.logs import warn
+from dotflow_like.report.observers import Observer, guarded
+from dotflow_like.report.result import RunView, TaskRun
+
+__all__ = ["Kernel", "Settings"]
+
+# bound once: an attribute of an enumeration is looked up through its metaclass
+_PENDING, _RUNNING, _COMPLETED = TaskStatus.PENDING, TaskStatus.RUNNING, TaskStatus.COMPLETED
+_ATTEMPT_RUNNING, _ATTEMPT_COMPLETED = AttemptStatus.RUNNING, AttemptStatus.COMPLETED
+_SUCCESS = AttemptOutcome.SUCCESS
+_NO_RESULTS: Mapping[str, Reference] = {}
+_SETTLED = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.SKIPPED)
+_TaskEvent = type[TaskStarted] | type[TaskEnded] | type[TaskRetrying] | type[TaskRestored] | type[TaskSkipped]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a run behaves.
+
+    Attributes:
+        keep_going: whether other tasks still start after one failed.
+        timeout: seconds the run may take; None for no limit.
+        grace: seconds that running bodies have to end after the run was asked to stop.
+    """
+
+    keep_going: bool = False
+    timeout: float | None = None
+    grace: float = 10.0
+
+
+class Kernel:
+    """Runs one plan, once.
+
+    Args:
+        plan: what to run, and what is restored.
+        view: the run as its user sees it; the kernel fills it.
+        journal: where it is recorded.
+        claim: the right to record there.
+        executor: where bodies run.
+        observer: told every event; None when nobody watches.
+        settings: how the run behaves.
+        clock: time.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        view: RunView,
+        journal: Journal,
+        claim: Claim,
+        executor: Executor,
+        observer: Observer | None,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        self._plan = plan
+        self._view = view
+        self._journal = journal
+        self._claim = claim
+        self._executor = executor
+        self._observer = observer
+        self._settings = settings
+        self._clock = clock
+        self._now = clock.now
+        self._codec = journal.codec
+        self._inbox = Inbox()
+        self.control = Control(lambda: self._inbox.put(None))
+        self._runs = view._by_key
+        self._records: dict[str, TaskRecord] = {}
+        # what is to do
+        self._ready: deque[TaskRun] = deque()
+        self._again: deque[TaskRun] = deque()  # tried again: also when nothing new starts
+        self._delayed: set[TaskRun] = set()  # waiting for their next attempt's time
+        self._due: set[TaskRun] = set()  # of those, the ones whose time has come while their old body goes on
+        self._timers: list[tuple[float, int, Callable[[Any], None], Any]] = []
+        self._ticket = count()
+        # what is under way
+        self._running: dict[Call, TaskRun] = {}
+        self._given_up: dict[Call, TaskRun] = {}  # ended for the run, though their bodies go on
+        self._free = executor.slots
+        # how the run stands
+        self._failed = False
+        self._timed_out = False
+        self._halted = False  # nothing new starts
+        self._stopping = False  # nothing starts at all
+        # what this turn has brought
+        self._changes: list[Change] = []
+        self._announcements: list[tuple[_TaskEvent, TaskRun]] = []
+        self._calls: list[Call] = []
+
+    def run(self) -> None:
+        """Run to the end. What user code raises ends up in the view; what the journal raises is raised."""
+        executor = self._executor
+        executor.open(self._inbox, self._journal.codec)
+        try:
+            self._begin()
+            while True:
+                self._open_ready()
+                self._commit()
+                if not self._running and not self._delayed:
+                    break
+                self._take_messages()
+            self._finish()
+        except BaseException:
+            self.control.close()
+            self._view.status = RunStatus.FAILED
+            self._view.finished = self._now()
+            raise
+        finally:
+            executor.close()
+            self._inbox.close()
+
+    # The turn of the loop
+
+    def _begin(self) -> None:
+        view, plan = self._view, self._plan
+        view.started = self._now()
+        view.status = RunStatus.RUNNING
+        if self._settings.timeout is not None:
+            self._after(self._settings.timeout, self._run_timed_out, None)
+        if self._observer is not None:
+            info = {
+                "workflow": plan.workflow,
+                "version": plan.version,
+                "mode": str(plan.mode),
+                "tasks": len(plan.graph),
+                "resumed": plan.resumed,
+            }
+            self._observer(RunStarted(view.workflow_id, info))
+        self._records = dict(plan.records)
+        if not plan.resumed:  # known, and to start over
+            for key in self._records:
+                self._reopen(key, discard=True)
+        done = (
+            {run._node.key for run in view.tasks if self._restored(run, plan.decisions)}
+            if self._records
+            else ()
+        )
+        for run in view.tasks:
+            if run.status is _PENDING:
+                edges = run._node.edges
+                run._waiting = sum(key not in done for key in edges) if done else len(edges)
+                if not run._waiting:
+                    self._make_ready(run)
+
+    def _open_ready(self) -> None:
+        again, ready = self._again, self._ready
+        while self._free and (again or (ready and not self._halted)):
+            run = again.popleft() if again else ready.popleft()
+            if run._node.is_map:
+                self._expand(run)
+            else:
+                self._open(run)
+
+    def _commit(self) -> None:
+        """Record what changed, then tell about it, then start what was opened."""
+        if self._changes:
+            changes, self._changes = self._changes, []
+            self._journal.commit(self._claim, changes)
+        if self._announcements:
+            announcements, self._announcements = self._announcements, []
+            for event, run in announcements:
+                self._tell(event, run)
+        if self._calls:
+            calls, self._calls = self._calls, []
+            self._executor.submit(calls)
+
+    def _take_messages(self) -> None:
+        timers, inbox = self._timers, self._inbox
+        patience = self._clock.patience(timers[0][0], idle=not self._running) if timers else None
+        try:
+            self._take(inbox.get(patience))
+            while not inbox.empty():  # what has come together is committed together
+                self._take(inbox.get(0))
+        except Empty:
+            pass
+        if timers:
+            now = self._clock.monotonic()
+            while timers and timers[0][0] <= now:
+                _, _, act, about = heapq.heappop(timers)
+                act(about)
+
+    def _take(self, message: Done | Started | None) -> None:
+        if type(message) is Done:
+            self._done(message.call, message.outcome, message.worker)
+        elif type(message) is Started:
+            timeout = message.call.task.timeout
+            if timeout is not None and message.call in self._running:
+                self._after(timeout, self._deadline, message.call)
+        else:
+            self._asked_to_stop()
+
+    def _finish(self) -> None:
+        view = self._view
+        stop = self.control.close()
+        for run in view.tasks:
+            if run.items is not None and run.status is _RUNNING:
+                self._leave_map(run)
+        unfinished = any(run.status not in _SETTLED for run in view.tasks)
+        reason: str | None
+        if self._timed_out:
+            status, reason = RunStatus.FAILED, "timeout"
+        elif stop is not None and (unfinished or stop.status is RunStatus.CANCELLED):
+            status, reason = stop
+        elif self._failed:
+            failed = [run.task_id for run in view.tasks if run.status is TaskStatus.FAILED]
+            status, reason = RunStatus.FAILED, f"failed: {', '.join(failed)}"
+        else:
+            status, reason = RunStatus.COMPLETED, None
+        record = self._journal.run(view.workflow_id)
+        assert record is not None, "it was claimed"
+        view.finished = self._now()
+        self._changes.append(replace(record, status=status, reason=reason, finished_at=view.finished))
+        self._commit()
+        view.status, view.reason = status, reason
+        if self._observer is not None:
+            info = {
+                "workflow": self._plan.workflow,
+                "status": status,
+                "reason": reason,
+                "duration": view.duration,
+            }
+            self._observer(RunEnded(view.workflow_id, info))
+
+    # Attempts open
+
+    def _make_ready(self, run: TaskRun) -> None:
+        last = run.attempts[-1] if run.attempts else None
+        if last is not None and last.status is AttemptStatus.SCHEDULED:  # the run was paused while it waited
+            self._delay(run, (last.scheduled_at - self._now()).total_seconds())
+        else:
+            self._ready.append(run)
+
+    def _open(self, run: TaskRun) -> None:
+        node, now = run._node, self._now()
+        attempts = run.attempts
+        number = 1
+        if attempts:
+            last = attempts[-1]
+            number = last.number + 1
+            if last.status is AttemptStatus.SCHEDULED:
+                number, now = last.number, max(now, last.scheduled_at)
+                attempts.pop()
+        claim = self._claim
+        attempt = Attempt(
+            claim.workflow_id, node.key, number, _ATTEMPT_RUNNING, None, now, now, None,
+            claim.owner, claim.fence, None, None, NO_METADATA, run._generation,
+        )  # fmt: skip  # by position, as fast as it goes: once per attempt
+        attempts.append(attempt)
+        if self._observer is not None and not run.errors:
+            self._announcements.append((TaskStarted, run))
+        run.status = _RUNNING
+        results, previous = _NO_RESULTS, None
+        if node.inputs:
+            if node.needs:
+                results = {key: self._runs[key]._reference() for key in node.needs}
+            if node.takes_previous and run._previous is not None:
+                previous = run._previous._context_of_reference()
+        call = Call(
+            node.task, attempt, self._plan.params, node.inputs, results, previous, self._codec, self.control
+        )
+        self._changes.append(attempt)
+        self._running[call] = run
+        self._calls.append(call)
+        self._free -= 1
+
+    def _expand(self, run: TaskRun) -> None:
+        """Turn a map into its items."""
+        node = run._node
+        try:
+            nodes = node.items if node.items is not None else self._items_over_results(node)
+            decisions = self._decide_items(node, nodes)
+        except Exception as error:  # a result that cannot be read or iterated, lengths that differ, `raise`
+            run.errors.append(TaskError.of(error, 0))
+            run.reason = f"its items could not be made: {error}"
+            self._ended_without_value(run, TaskStatus.FAILED)
+            return
+        run.items = []
+        pending = []
+        for each in nodes:
+            item = TaskRun(each, run.workflow_id, run._previous)
+            item._map = run
+            run.items.append(item)
+            self._runs[each.key] = item
+            if not self._restored(item, decisions):
+                pending.append(item)
+        if pending or not nodes:
+            run.status = _RUNNING
+            self._announce(TaskStarted, run)
+        run._waiting = len(pending)
+        for item in pending:
+            self._make_ready(item)
+        if not pending:
+            run.restored = bool(nodes)
+            self._end_map(run)
+
+    def _items_over_results(self, node: Node) -> list[Node]:
+        iterated: dict[str, list[Input]] = {}
+        for each in node.inputs:
+            if each.source is Source.ITEMS:
+                iterated[each.name] = self._inputs_over(each)
+        return node.items_over(iterated)
+
+    def _inputs_over(self, each: Input) -> list[Input]:
+        if type(each.payload) is not Need:
+            return [Input(each.name, Source.CONSTANT, value) for value in each.payload]
+        over = self._runs[each.payload.key]
+        if over.items is not None:  # item by item, without loading anything
+            return [Input(each.name, Source.RESULT, Need(item.task_id)) for item in over.items]
+        return [Input(each.name, Source.CONSTANT, value) for value in over.result]
+
+    def _decide_items(self, node: Node, items: list[Node]) -> Mapping[str, Decision]:
+        plan = self._plan
+        if node.items is not None or not plan.resumed:
+            return plan.decisions
+        workflow_id = self._claim.workflow_id
+        keys = {item.key for item in items}
+        discard = plan.decisions[node.item(0, ()).key].discard
+        recorded = (
+            [key for key in self._journal.task_keys(workflow_id) if key.startswith(f"{node.key}[")]
+            if discard
+            else keys
+        )
+        records = self._journal.tasks(workflow_id, recorded)
+        decisions = decide_items(items, records, plan.identities, plan.policies, workflow_id, discard=discard)
+        for warning in warnings_of(decisions, workflow_id):
+            warn(warning, in_run=True, workflow_id=workflow_id)
+        self._records |= records
+        for key in records.keys() - keys:  # more items than today
+            self._reopen(key, discard=True)
+        return decisions
+
+    # Attempts end
+
+    def _done(self, call: Call, outcome: Outcome, worker: str | None) -> None:
+        run = self._running.pop(call, None)
+        if run is None:
+            self._old_body_ended(call)
+            return
+        self._free += 1
+        error = outcome.error
+        if error is not None:
+            self._attempt_failed(run, call, error, worker, interrupted=outcome.interrupted)
+            return
+        attempt = call.attempt
+        now = self._now()
+        run.attempts[-1] = closed = Attempt(
+            attempt.workflow_id, attempt.task_id, attempt.number, _ATTEMPT_COMPLETED, _SUCCESS,
+            attempt.scheduled_at, attempt.started_at, max(now, attempt.scheduled_at),
+            attempt.owner, attempt.fence, worker, None, attempt.metadata, attempt.generation,
+        )  # fmt: skip
+        key = attempt.task_id
+        if self._codec is None:
+            run._value = outcome.value
+            checkpoint = Checkpoint(key, RESULT, outcome.value)
+        else:
+            run._value = self._journal.reference(attempt.workflow_id, key, RESULT)
+            identity = self._plan.identities.of(run._node)
+            checkpoint = Checkpoint(key, RESULT, outcome.value, identity.inputs, identity.code)
+        self._changes += (closed, checkpoint)
+        run.status = _COMPLETED
+        if self._observer is not None or run._node.task.callback is not None:
+            self._announcements.append((TaskEnded, run))
+        if run._map is None:
+            self._release(run)
+        else:
+            self._item_ended(run._map)
+
+    def _attempt_failed(
+        self,
+        run: TaskRun,
+        call: Call,
+        error: BaseException | TaskError,
+        worker: str | None,
+        *,
+        outcome: AttemptOutcome = AttemptOutcome.FAILED,
+        interrupted: bool = False,
+    ) -> None:
+        attempt = call.attempt
+        record = error if isinstance(error, TaskError) else TaskError.of(error, attempt.number)
+        if interrupted:
+            self.control.interrupted()
+            self._asked_to_stop()
+        if interrupted or (call.asked_to_stop() and outcome is AttemptOutcome.FAILED):
+            self._close_stopped(run, attempt, record, worker)
+            return
+        run.errors.append(record)
+        policy = run._node.task.policy
+        failures = len(run.errors)
+        again = not self._stopping and failures < policy.max_attempts and _is_retried(run, record)
+        if again and outcome is AttemptOutcome.FAILED:
+            outcome = AttemptOutcome.RETRIED
+        self._close(run, attempt, AttemptStatus.FAILED, outcome, record, worker)
+        if again:
+            run.status = TaskStatus.RETRYING
+            self._announce(TaskRetrying, run)
+            pause = policy.pause_after(failures)
+            if pause or run in self._given_up.values():
+                self._schedule(run, pause)
+            else:
+                self._again.append(run)
+        else:
+            self._ended_without_value(run, TaskStatus.FAILED)
+
+    def _close(
+        self,
+        run: TaskRun,
+        attempt: Attempt,
+        status: AttemptStatus,
+        outcome: AttemptOutcome,
+        error: TaskError | None,
+        worker: str | None,
+    ) -> None:
+        now = max(self._now(), attempt.scheduled_at)
+        closed = attempt._replace(status=status, outcome=outcome, finished_at=now, error=error, worker=worker)
+        run.attempts[-1] = closed
+        self._changes.append(closed)
+
+    def _schedule(self, run: TaskRun, pause: float) -> None:
+        """Open the next attempt for later."""
+        last = run.attempts[-1]
+        scheduled = last._replace(
+            number=last.number + 1,
+            status=AttemptStatus.SCHEDULED,
+            outcome=None,
+            scheduled_at=self._now() + timedelta(seconds=pause),
+            started_at=None,
+            finished_at=None,
+            worker=None,
+            error=None,
+            metadata=NO_METADATA,
+        )
+        run.attempts.append(scheduled)
+        self._changes.append(scheduled)
+        self._delay(run, pause)
+
+    def _delay(self, run: TaskRun, seconds: float) -> None:
+        run.status = TaskStatus.RETRYING
+        self._delayed.add(run)
+        self._after(max(0.0, seconds), self._try_again, run)
+
+    def _try_again(self, run: TaskRun) -> None:
+        if run not in self._delayed:  # the run was stopped meanwhile
+            return
+        if run in self._given_up.values():
+            self._due.add(run)  # when its old body has ended
+            return
+        self._delayed.discard(run)
+        self._again.append(run)
+
+    def _old_body_ended(self, call: Call) -> None:
+        """Note that a body that was given up has ended at last; what it returned is discarded."""
+        run = self._given_up.pop(call, None)
+        if run is not None and run in self._due:
+            self._due.discard(run)
+            self._try_again(run)
+
+    # Tasks end
+
+    def _release(self, run: TaskRun) -> None:
+        """Let those that waited for a task know that it has ended."""
+        for node in run._node.followers:
+            follower = self._runs[node.key]
+            follower._waiting -= 1
+            if not follower._waiting and follower.status is _PENDING:
+                self._make_ready(follower)
+
+    def _ended_without_value(self, run: TaskRun, status: TaskStatus) -> None:
+        run.status = status
+        if status is TaskStatus.FAILED:
+            self._failed = True
+            self._halted = self._halted or not self._settings.keep_going
+        self._announce(TaskSkipped if status is TaskStatus.SKIPPED else TaskEnded, run)
+        if run._map is not None:
+            self._item_ended(run._map)
+        elif not self._halted:
+            for node in run._node.followers:
+                follower = self._runs[node.key]
+                if node.edges[run.task_id] is Rule.NEEDS and follower.status is _PENDING:
+                    follower.reason = f"it needs the result of {run.task_id!r}, which is {status}"
+                    self._ended_without_value(follower, TaskStatus.SKIPPED)
+            self._release(run)
+
+    def _item_ended(self, run: TaskRun) -> None:
+        run._waiting -= 1
+        if not run._waiting:
+            self._end_map(run)
+
+    def _end_map(self, run: TaskRun) -> None:
+        assert run.items is not None
+        failed = [item.task_id for item in run.items if item.status is TaskStatus.FAILED]
+        if failed:
+            shown = ", ".join(failed[:5]) + (", …" if len(failed) > 5 else "")
+            run.reason = f"{len(failed)} of {len(run.items)} items failed: {shown}"
+            self._ended_without_value(run, TaskStatus.FAILED)
+            return
+        run.status = _COMPLETED
+        self._announce(TaskRestored if run.restored else TaskEnded, run)
+        self._release(run)
+
+    def _leave_map(self, run: TaskRun) -> None:
+        """Give a map that the run ended in the middle of the status its items say."""
+        assert run.items is not None
+        statuses = {item.status for item in run.items}
+        for status in (TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.PAUSED):
+            if status in statuses:
+                self._ended_without_value(run, status)
+                return
+        run.status = _PENDING
+
+    def _reopen(self, key: str, *, discard: bool) -> TaskRecord | None:
+        """Take over the record of a task; None if there is none."""
+        record = self._records.get(key)
+        if record is None:
+            return None
+        record, changes = reopened(record, self._now(), discard=discard)
+        self._records[key] = record
+        self._changes += changes
+        return record
+
+    def _restored(self, run: TaskRun, decisions: Mapping[str, Decision]) -> bool:
+        """Take over what is recorded of a task; return whether that is all there is to do."""
+        decision = decisions.get(run._node.key)
+        record = self._reopen(run._node.key, discard=decision is not None and decision.discard)
+        if record is None:
+            return False
+        run.attempts = list(record.attempts)
+        run._earlier = len(run.attempts)
+        run._generation = record.generation
+        if decision is None or not decision.restored:
+            return False
+        run.status, run.restored = _COMPLETED, True
+        run._value = record.checkpoints[RESULT].value
+        self._announce(TaskRestored, run)
+        return True
+
+    # The run is to end early
+
+    def _asked_to_stop(self) -> None:
+        if not self._stopping:
+            self._stopping = self._halted = True
+            for call in self._running:
+                self._executor.ask(call)
+            for run in (*self._delayed, *self._again):
+                self._stop_waiting(run)
+            self._delayed.clear()
+            self._again.clear()
+            self._after(self._settings.grace, self._grace_over, None)
+        if self.control.hurry:
+            self._grace_over(None)
+
+    def _stop_waiting(self, run: TaskRun) -> None:
+        """Stop a task between two attempts; paused, its next attempt stays scheduled."""
+        status, outcome, run.status = _words(self.control.stop)
+        if outcome is not AttemptOutcome.PAUSED and run.attempts[-1].status is AttemptStatus.SCHEDULED:
+            self._close(run, run.attempts[-1], status, outcome, None, None)
+
+    def _grace_over(self, _: None) -> None:
+        for call, run in list(self._running.items()):
+            self._give_up(call)
+            error = TaskCancelled(
+                f"{call.task.where} was still running when the grace of the run's stop was over"
+            )
+            self._close_stopped(run, call.attempt, TaskError.of(error, call.attempt.number), None)
+
+    def _close_stopped(self, run: TaskRun, attempt: Attempt, error: TaskError, worker: str | None) -> None:
+        status, outcome, run.status = _words(self.control.stop)
+        self._close(run, attempt, status, outcome, error, worker)
+        self._announce(TaskEnded, run)
+
+    def _deadline(self, call: Call) -> None:
+        run = self._running.get(call)
+        if run is not None:
+            self._stop_at_deadline(call, run, f"{call.task.timeout:g} s")
+
+    def _run_timed_out(self, _: None) -> None:
+        self._timed_out = self._stopping = self._halted = True
+        for call, run in list(self._running.items()):
+            self._stop_at_deadline(call, run, f"the run's {self._settings.timeout:g} s")
+        for run in (*self._delayed, *self._again):
+            if run.attempts[-1].status is AttemptStatus.SCHEDULED:
+                self._close(
+                    run, run.attempts[-1], AttemptStatus.CANCELLED, AttemptOutcome.CANCELLED, None, None
+                )
+            self._ended_without_value(run, TaskStatus.FAILED)
+        self._delayed.clear()
+        self._again.clear()
+
+    def _stop_at_deadline(self, call: Call, run: TaskRun, limit: str) -> None:
+        stopped = self._give_up(call)
+        error = TaskTimeout(f"{call.task.where}: attempt {call.attempt.number} took longer than {limit}")
+        self._attempt_failed(run, call, error, None, outcome=AttemptOutcome.TIMED_OUT)
+        if not stopped:
+            warn(
+                f"{call.task.where} went on after its time was up, since a thread cannot be stopped: what it "
+                "returns is discarded, and it is not tried again before it has ended; mode='parallel' stops it",
+                in_run=True,
+                workflow_id=self._claim.workflow_id,
+                task_id=run.task_id,
+            )
+
+    def _give_up(self, call: Call) -> bool:
+        """Stop a running call; return whether its body is gone."""
+        run = self._running.pop(call)
+        self._free += 1
+        stopped = self._executor.stop(call)
+        if not stopped:
+            self._given_up[call] = run
+        return stopped
+
+    # Telling
+
+    def _announce(self, event: _TaskEvent, run: TaskRun) -> None:
+        if self._observer is not None or run._node.task.callback is not None:
+            self._announcements.append((event, run))
+
+    def _tell(self, event: _TaskEvent, run: TaskRun) -> None:
+        if self._observer is not None:
+            self._observer(event(run))
+        callback = run._node.task.callback
+        if event is TaskEnded and callback is not None and run._map is None:
+            guarded(f"the callback of task {run.task_id!r}", callback, task=run)
+
+    def _after(self, seconds: float, act: Callable[[Any], None], about: Any) -> None:
+        heapq.heappush(self._timers, (self._clock.monotonic() + seconds, next(self._ticket), act, about))
+
+
+def _is_retried(run: TaskRun, record: TaskError) -> bool:
+    policy = run._node.task.policy
+    if isinstance(record.error, WorkerDied):
+        deaths = sum(isinstance(each.error, WorkerDied) for each in run.errors)
+        return deaths <= policy.worker_deaths
+    return record.is_a(policy.retry_on)
+
+
+def _words(stop: Stop | None) -> tuple[AttemptStatus, AttemptOutcome, TaskStatus]:
+    if stop is not None and stop.status is RunStatus.CANCELLED:
+        return AttemptStatus.CANCELLED, AttemptOutcome.CANCELLED, TaskStatus.CANCELLED
+    return AttemptStatus.CANCELLED, AttemptOutcome.PAUSED, TaskStatus.PAUSED

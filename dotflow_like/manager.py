@@ -1,0 +1,284 @@
+"""The facade: a workflow that runs, and the run as its user holds it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, Unpack
+from uuid import UUID, uuid4
+
+from dotflow_like import clock
+from dotflow_like.config import Config, Order, RunOptions, open_journal
+from dotflow_like.declare.task import Task
+from dotflow_like.declare.workflow import Definition
+from dotflow_like.execute.background import in_background
+from dotflow_like.execute.control import Control, Stop, stopped_by_signals
+from dotflow_like.execute.executors.base import Executor
+from dotflow_like.execute.executors.inline import InlineExecutor
+from dotflow_like.execute.executors.threads import ThreadExecutor
+from dotflow_like.execute.kernel import Kernel, Settings
+from dotflow_like.model.records import RunRecord
+from dotflow_like.model.status import Mode, RunStatus
+from dotflow_like.plan.identity import Identities
+from dotflow_like.plan.plan import Plan, make_plan
+from dotflow_like.plan.resume import recorded_keys
+from dotflow_like.record.journal import Journal
+from dotflow_like.record.storage.base import Storage
+from dotflow_like.report.failure import report_failure, report_interrupt
+from dotflow_like.report.logs import warn
+from dotflow_like.report.observers import fan_out, observers_of
+from dotflow_like.report.result import RunView, TaskRun
+
+__all__ = ["Manager", "Run", "Workflow"]
+
+
+class Run(RunView):
+    """One execution of a workflow; `Workflow.run`, `Workflow.start` and `Manager` make one."""
+
+    _control: Control
+    _grace: float
+    _raised: BaseException | None = None
+
+    def wait(self, timeout: float | None = None) -> Self:
+        """Wait until the run has ended and its callbacks have returned.
+
+        Args:
+            timeout: seconds; None to wait without limit.
+
+        Returns:
+            The run.
+
+        Raises:
+            TimeoutError: the time is up; the run goes on.
+            KeyboardInterrupt: Ctrl-C while the main thread waited here; the run was stopped.
+            SystemExit: likewise, SIGTERM.
+            Exception: what a callback of the run raised, or what kept it from being recorded.
+        """
+        if self.thread is None or self.thread is threading.current_thread():
+            return self
+        with stopped_by_signals(self._control, self._grace, lambda: False):
+            self.thread.join(timeout)
+        if self.thread.is_alive():
+            raise TimeoutError(
+                f"run {self.workflow_id} is still {self.status} after {timeout:g} s; it goes on"
+            )
+        if self._raised is not None:
+            raise self._raised
+        return self
+
+    def _note_raised(self, error: BaseException) -> None:
+        self._raised = error
+
+    def cancel(self) -> bool:
+        """Ask the run to end as cancelled: nothing new starts, and what runs has the grace to end.
+
+        Returns:
+            False when the run has ended already; nothing changes then.
+        """
+        return self._control.ask(Stop(RunStatus.CANCELLED, "cancelled"))
+
+    def pause(self) -> bool:
+        """Ask the run to end as paused, to be resumed later: as `cancel`, but for the name of it.
+
+        Returns:
+            False when the run has ended already; nothing changes then.
+        """
+        return self._control.ask(Stop(RunStatus.PAUSED, "paused"))
+
+
+class Workflow(Definition):
+    """Named, versioned tasks in their order, that can be planned and run any number of times.
+
+    Args:
+        tasks: the tasks, as `Task` or `"package.module:attr"`.
+        name: matches `^[a-z][a-z0-9_]*$`, without `__`. Default `workflow`.
+        version: any text; it is recorded with every run. Default none.
+
+    Raises:
+        DeclarationError: a name that does not match, or something in the list that is no task.
+    """
+
+    __slots__ = ()
+
+    def plan(self, **options: Unpack[RunOptions]) -> Plan:
+        """Return what `run` with these options would do; `.explain()` puts it in words. Nothing is written.
+
+        Raises:
+            PlanError: the tasks cannot be made into a plan.
+            ConfigError: an option that cannot work.
+            InputChanged: the inputs differ from the recorded ones, under `raise`.
+            CodeChanged: the code does, under `raise`.
+        """
+        order = Order(**options)
+        return _plan(self, order, open_journal(order.config, self))
+
+    def run(self, **options: Unpack[RunOptions]) -> Run:
+        """Run the tasks, as `Manager` does; in background mode return at once."""
+        run = Run()
+        _execute(self, run, Order(**options))
+        return run
+
+    def start(self, **options: Unpack[RunOptions]) -> Run:
+        """Begin to run the tasks in a thread, whatever the mode, and return at once; see `Run.wait`."""
+        run = Run()
+        _execute(self, run, Order(**options), in_thread=True)
+        return run
+
+
+class Manager(Run):
+    """Runs tasks: constructing it runs them, and it is the `Run`.
+
+    Args:
+        tasks: the tasks, as `Task` or `"package.module:attr"`.
+        on_success: called with `tasks=` (the `TaskRun`s) once all have completed.
+        on_failure: called with `tasks=` when the run failed. Without one a report goes to stderr.
+        mode: `sequential`, `sequential_group`, `background` or `parallel`.
+        keep_going: whether other tasks still start after one failed.
+        workflow_id: names the run: any text, or a UUID. Default a new UUID.
+        resume: go on with the run of that id; one not yet known starts.
+        on_input_change: what becomes of results whose inputs changed since: `reuse`, `reset` or `raise`.
+        fingerprint: stands for all inputs in that comparison.
+        config: storage, tracer, metrics and the rest.
+        name: the workflow's name.
+        version: the workflow's version.
+        params: fill, by name and coerced to the annotation, parameters nothing else fills.
+        storage: short for a config with that storage.
+        executor: in parallel mode: `process` (default), `thread` or `inline`.
+        max_workers: how many tasks run at once in parallel mode. Default: as many as there are cores.
+        timeout: seconds the run may take; then it fails with reason `timeout`. Default no limit.
+        on_code_change: what becomes of results whose code changed since: `reuse`, `rerun` or `raise`.
+
+    Raises:
+        PlanError: the tasks cannot be made into a plan; nothing has run.
+        DeclarationError: something in the list is no task.
+        ConfigError: an option that cannot work.
+        InputChanged: the inputs of a resumed run differ, under `raise`.
+        CodeChanged: the code of a resumed run differs, under `raise`.
+        StorageError: the run cannot be recorded.
+        KeyboardInterrupt: Ctrl-C: the run was stopped, and is paused.
+        SystemExit: SIGTERM: likewise.
+        Exception: what `on_success` or `on_failure` raised. A failure of a task is not raised here:
+            see `raise_for_failure`.
+    """
+
+    def __init__(
+        self,
+        tasks: Iterable[Task[..., Any] | str],
+        on_success: Callable[..., Any] | None = None,
+        on_failure: Callable[..., Any] | None = None,
+        mode: str = "sequential",
+        keep_going: bool = False,
+        workflow_id: str | UUID | None = None,
+        resume: bool = False,
+        on_input_change: str = "reuse",
+        fingerprint: str | None = None,
+        config: Config | None = None,
+        *,
+        name: str = "workflow",
+        version: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        storage: Storage | str | Path | None = None,
+        executor: Literal["process", "thread", "inline"] | None = None,
+        max_workers: int | None = None,
+        timeout: float | None = None,
+        on_code_change: str = "reuse",
+    ) -> None:
+        order = Order(
+            on_success, on_failure, mode, keep_going, workflow_id, resume, on_input_change, fingerprint, config,
+            params, storage, executor, max_workers, timeout, on_code_change,
+        )  # fmt: skip
+        _execute(Workflow(tasks, name=name, version=version), self, order)
+
+
+def _plan(definition: Definition, order: Order, journal: Journal) -> Plan:
+    identities = Identities(order.fingerprint, strict=order.resume)
+    plan = make_plan(definition, order.mode, order.params, identities)
+    workflow_id = order.workflow_id
+    if workflow_id is None or journal.run(workflow_id) is None:
+        return plan
+    if order.resume:
+        records = journal.tasks(workflow_id, recorded_keys(plan.graph))
+        return plan.going_on(records, order.policies, workflow_id)
+    return plan.starting_over(journal.tasks(workflow_id, journal.task_keys(workflow_id)), workflow_id)
+
+
+def _execute(definition: Definition, run: Run, order: Order, *, in_thread: bool = False) -> None:
+    """Plan, claim and run; what is wrong is raised before anything is written or run."""
+    config: Config = order.config
+    journal = open_journal(config, definition)
+    plan = _plan(definition, order, journal)
+    for warning in plan.warnings:
+        warn(warning, workflow_id=order.workflow_id)
+    time = clock.current()
+    workflow_id = order.workflow_id or str(uuid4())
+    row = RunRecord(
+        workflow_id, plan.workflow, plan.version, plan.params, plan.mode, RunStatus.PENDING, time.now()
+    )
+    journal.create(row)
+    claim = journal.claim(workflow_id, _owner(), time.now())
+
+    run.workflow_id = workflow_id
+    run.status, run.reason, run.started, run.finished = RunStatus.PENDING, None, None, None
+    run.mode, run.config, run.thread = plan.mode, config, None
+    run.on_success, run.on_failure = order.on_success, order.on_failure
+    run._by_key = {}
+    for key, node in plan.graph.items():
+        previous = None if node.previous is None else run._by_key.get(node.previous.key)
+        run._by_key[key] = TaskRun(node, workflow_id, previous)
+    run.tasks = list(run._by_key.values())
+    observers = observers_of(config.tracer, config.metrics)
+    in_thread = in_thread or plan.mode is Mode.BACKGROUND
+    executor = _executor(plan.mode, order, in_thread)
+    settings = Settings(order.keep_going, order.timeout, config.grace)
+    kernel = Kernel(
+        plan, run, journal, claim, executor, fan_out(observers) if observers else None, settings, time
+    )
+    run._control, run._grace = kernel.control, config.grace
+    inline = executor if isinstance(executor, InlineExecutor) else None
+
+    def go() -> None:
+        with stopped_by_signals(kernel.control, config.grace, lambda: inline is not None and inline.in_body):
+            kernel.run()
+        _end(run, plan.workflow, kernel.control, resumable=config.keeps)
+
+    if in_thread:
+        run.thread = in_background(go, run._note_raised, run.wait)
+    else:
+        go()
+
+
+def _end(run: Run, workflow: str, control: Control, *, resumable: bool) -> None:
+    """Do what follows when the run is recorded: callbacks, reports, and the signal that stopped it."""
+    if run.status is RunStatus.COMPLETED and run.on_success is not None:
+        run.on_success(tasks=run.tasks)
+    if run.status is RunStatus.FAILED:
+        if run.on_failure is not None:
+            run.on_failure(tasks=run.tasks)
+        else:
+            report_failure(run, workflow, resumable=resumable)
+    if control.signum is not None:
+        report_interrupt(run, workflow, resumable=resumable)
+        raise control.error()
+
+
+def _executor(mode: Mode, order: Order, in_thread: bool) -> Executor:
+    if mode is not Mode.PARALLEL or order.executor == "inline":
+        return InlineExecutor(beside=in_thread or order.timeout is not None)
+    workers = order.max_workers or _cores()
+    if order.executor == "thread":
+        return ThreadExecutor(workers)
+    from dotflow_like.execute.executors.processes import ProcessExecutor
+
+    return ProcessExecutor(workers)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _owner() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"

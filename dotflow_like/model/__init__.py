@@ -1,0 +1,1 @@
+"""Frozen values and the words for them; no input or output."""

@@ -1,0 +1,1 @@
+"""Tasks and a mode become a plan."""

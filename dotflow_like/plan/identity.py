@@ -1,0 +1,84 @@
+"""Who a task is: what its result was computed from, and by what code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from dotflow_like.errors import FingerprintError
+from dotflow_like.plan.fingerprint import of_value
+from dotflow_like.plan.graph import Node
+from dotflow_like.plan.inputs import Input, Need, Source, gathered
+from dotflow_like.plan.source import of_code
+
+__all__ = ["Identities", "Identity"]
+
+
+class Identity(NamedTuple):
+    """The fingerprints of a task.
+
+    Attributes:
+        inputs: one for each input, by name; None when one could not be taken.
+        code: that of its version or source; None when there is neither.
+    """
+
+    inputs: Mapping[str, str] | None
+    code: str | None
+
+
+_NO_INPUTS: Mapping[str, str] = {}
+
+
+class Identities:
+    """Takes the fingerprints of the tasks of one plan.
+
+    Args:
+        fingerprint: the caller's own for the whole run, which stands in for those of the inputs.
+        strict: raise for an input that has none, instead of recording that it has none.
+    """
+
+    def __init__(self, fingerprint: str | None, *, strict: bool) -> None:
+        self._whole = (
+            None if fingerprint is None else {"fingerprint": of_value(fingerprint, where="fingerprint=")}
+        )
+        self._strict = strict
+
+    def of(self, node: Node) -> Identity:
+        """Return the fingerprints of a task, or of an item of a map.
+
+        Raises:
+            FingerprintError: an input has none, and this is strict.
+        """
+        task = node.task
+        code = f"version {task.version}" if task.version is not None else of_code(task.fn)
+        if self._whole is not None:
+            return Identity(self._whole, code)
+        if not node.inputs and task.initial_context is None:
+            return Identity(_NO_INPUTS, code)
+        try:
+            inputs = {each.name: _of_input(each, node.key) for each in node.inputs if each.source in _COUNTED}
+            if task.initial_context is not None:
+                inputs["initial_context"] = of_value(
+                    task.initial_context, where=f"task {node.key!r}, initial_context"
+                )
+            return Identity(inputs, code)
+        except FingerprintError:
+            if self._strict:
+                raise
+            return Identity(None, code)
+
+
+_COUNTED = frozenset({Source.CONSTANT, Source.PARAM, Source.RESULT, Source.GATHER})
+
+
+def _of_input(each: Input, key: str) -> str:
+    where = f"task {key!r}, parameter {each.name!r}"
+    if each.source is Source.RESULT:
+        return f"task {each.payload.key}"
+    if each.source is Source.GATHER:
+        # which task fills which place is an input; what that task returned is not
+        return of_value(
+            gathered(each.payload, lambda one: ("task", one.key) if type(one) is Need else ("value", one)),
+            where=where,
+        )
+    return of_value(each.payload, where=where)

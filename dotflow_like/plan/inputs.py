@@ -1,0 +1,196 @@
+"""Where each parameter of a task comes from, decided by signature before anything runs."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from enum import Enum
+from typing import Any, NamedTuple
+
+from dotflow_like.declare.signature import Parameter, Role
+from dotflow_like.declare.task import Task
+from dotflow_like.errors import PlanError, UnfilledParameter
+from dotflow_like.model.context import Context
+
+__all__ = ["Input", "Need", "Params", "Source", "gathered", "inputs_of", "needs_of"]
+
+
+class Source(Enum):
+    """What fills a parameter; says what the payload of an `Input` is."""
+
+    INITIAL = "initial"  # the task's initial context
+    PREVIOUS = "previous"  # nothing: the result before it in its chain
+    CONTEXT = "context"  # nothing: the task context
+    CONSTANT = "constant"  # the value
+    PARAM = "param"  # the value, coerced
+    RESULT = "result"  # a `Need`
+    GATHER = "gather"  # a list, tuple or dict with `Need`s in it
+    ITEMS = "items"  # a `Need` or a tuple of constants, to iterate over
+
+
+class Need:
+    """Stands for the result of the task with this key until there is one."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def __repr__(self) -> str:
+        return f"Need({self.key!r})"
+
+
+class Input(NamedTuple):
+    """How one parameter of one task is filled."""
+
+    name: str
+    source: Source
+    payload: Any = None
+
+
+_BY_ROLE = {Role.INITIAL: Source.INITIAL, Role.PREVIOUS: Source.PREVIOUS, Role.CONTEXT: Source.CONTEXT}
+
+
+class Params:
+    """A run's params: each is coerced to the annotation of the parameter that takes it.
+
+    Coercion is pydantic's, loaded only when a value is not of the annotated type already.
+    """
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = values
+        self._used: set[str] = set()
+        self._offered: set[str] = set()
+
+    def take(self, parameter: Parameter, task: Task[..., Any]) -> Any:
+        """Return the value for `parameter`, of the type its annotation says.
+
+        Raises:
+            PlanError: the value cannot be made into that type.
+        """
+        self._used.add(parameter.name)
+        value = self.values[parameter.name]
+        annotation = parameter.annotation
+        if isinstance(annotation, str):
+            annotation = _resolved(task, parameter)
+        if annotation is inspect.Parameter.empty or annotation is Any or type(value) is annotation:
+            return value
+        return _coerced(value, annotation, f"{task.where}: params[{parameter.name!r}]")
+
+    def offer(self, parameter: Parameter) -> None:
+        """Note that a task could take this parameter, for the message about a name nobody takes."""
+        self._offered.add(parameter.name)
+
+    def check_all_used(self) -> None:
+        """Raise `PlanError` if a param was given that no task takes."""
+        for name in self.values:
+            if name not in self._used:
+                near = get_close_matches(name, self._offered, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                takes = ", ".join(sorted(self._offered)) or "none"
+                raise PlanError(f"params[{name!r}] fills nothing{hint} (parameters tasks take: {takes})")
+
+
+def inputs_of(
+    task: Task[..., Any], find: Callable[[Task[..., Any]], str], params: Params
+) -> tuple[Input, ...]:
+    """Return how each parameter of `task` is filled; those left to their defaults are not in it.
+
+    Args:
+        task: the task.
+        find: returns the key of a task it is bound to, or raises.
+        params: the run's params.
+
+    Raises:
+        UnfilledParameter: a parameter is filled by nothing and has no default.
+        PlanError: a param is of the wrong type.
+    """
+    signature = task.signature
+    if not (signature.parameters or task.bound or task.mapped):
+        return ()
+    inputs = [_iterated(name, value, find) for name, value in task.mapped.items()]
+    inputs += [_bound(name, value, find) for name, value in task.bound.items()]
+    for parameter in signature.parameters:
+        name = parameter.name
+        if parameter.role is not Role.VALUE:
+            inputs.append(Input(name, _BY_ROLE[parameter.role], _initial(task, parameter.role)))
+        elif name not in task.bound and name not in task.mapped:
+            params.offer(parameter)
+            if name in params.values:
+                inputs.append(Input(name, Source.PARAM, params.take(parameter, task)))
+            elif parameter.required:
+                raise UnfilledParameter(
+                    f"{task.where}: nothing fills parameter {name!r}; fill it with a constant or another task: "
+                    f".bind({name}=...), with the run's params={{{name!r}: ...}}, or give it a default. "
+                    "A value from the task before comes as previous_context, one given to the task as initial_context"
+                )
+    return tuple(inputs)
+
+
+def needs_of(each: Input) -> list[Need]:
+    """Return the results an input waits for."""
+    if each.source is Source.GATHER:
+        members = each.payload.values() if type(each.payload) is dict else each.payload
+        return [member for member in members if type(member) is Need]
+    return [each.payload] if type(each.payload) is Need else []
+
+
+def gathered(container: Any, replace: Callable[[Any], Any]) -> Any:
+    """Return a copy of a list, tuple or dict with each of its values given to `replace`."""
+    if type(container) is dict:
+        return {key: replace(value) for key, value in container.items()}
+    return type(container)(replace(value) for value in container)
+
+
+def _initial(task: Task[..., Any], role: Role) -> Context | None:
+    given = task.initial_context
+    if role is not Role.INITIAL:
+        return None
+    return given if isinstance(given, Context) else Context(given)
+
+
+def _bound(name: str, value: Any, find: Callable[[Task[..., Any]], str]) -> Input:
+    if isinstance(value, Task):
+        return Input(name, Source.RESULT, Need(find(value)))
+    if type(value) in (list, tuple, dict):
+        members = value.values() if type(value) is dict else value
+        if any(isinstance(member, Task) for member in members):
+            needed = gathered(value, lambda each: Need(find(each)) if isinstance(each, Task) else each)
+            return Input(name, Source.GATHER, needed)
+    return Input(name, Source.CONSTANT, value)
+
+
+def _iterated(name: str, value: Any, find: Callable[[Task[..., Any]], str]) -> Input:
+    return Input(name, Source.ITEMS, Need(find(value)) if isinstance(value, Task) else value)
+
+
+def _coerced(value: Any, annotation: Any, where: str) -> Any:
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+    from pydantic.errors import PydanticUserError
+
+    try:
+        adapter = TypeAdapter[Any](annotation)
+    except PydanticUserError:  # a class pydantic knows nothing of: an instance will do
+        adapter = TypeAdapter[Any](annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]["msg"]
+        wanted = annotation.__name__ if isinstance(annotation, type) else annotation
+        raise PlanError(f"{where} is {value!r}, which is no {wanted}: {problem}") from None
+
+
+def _resolved(task: Task[..., Any], parameter: Parameter) -> Any:
+    functions = [task.fn, *(method.fn for method in task.methods)]
+    if task.methods:
+        functions[0] = task.fn.__init__  # a class: its parameters are its constructor's
+    for function in functions:
+        try:
+            found = typing.get_type_hints(function, include_extras=True).get(parameter.name)
+        except (NameError, TypeError, AttributeError):  # names only a type checker sees
+            continue
+        if found is not None:
+            return found
+    return Any

@@ -1,0 +1,97 @@
+"""A plan: what will run, in which order, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dotflow_like.declare.workflow import Definition
+from dotflow_like.model.records import TaskRecord
+from dotflow_like.model.status import Mode
+from dotflow_like.plan.graph import Graph, draw
+from dotflow_like.plan.identity import Identities
+from dotflow_like.plan.resume import Decision, OnChanges, decide
+
+__all__ = ["Plan", "make_plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The tasks of a workflow as they will run in a mode.
+
+    Attributes:
+        workflow: name of the workflow.
+        version: its version, None for none.
+        mode: the mode that applies.
+        graph: the nodes, by key.
+        params: the run's params.
+        identities: takes the fingerprints of its tasks.
+        records: what is recorded of its tasks; of a run that starts over, to be discarded.
+        resumed: whether it goes on from what is recorded.
+        policies: what to do about changed inputs and code then.
+        decisions: of a resumed run, what becomes of each task; empty for others.
+        warnings: what its user should know.
+    """
+
+    workflow: str
+    version: str | None
+    mode: Mode
+    graph: Graph
+    params: Mapping[str, Any]
+    identities: Identities
+    records: Mapping[str, TaskRecord] = field(default_factory=dict)
+    resumed: bool = False
+    policies: OnChanges = field(default_factory=OnChanges)
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def explain(self) -> str:
+        """Return, a line for each task, what becomes of it and why."""
+        lines = [f"{self.workflow}, {self.mode}: {len(self.graph)} tasks"]
+        for key, node in self.graph.items():
+            waits = f" after {', '.join(node.edges)}" if node.edges else ""
+            units = [item.key for item in node.items or ()] if node.is_map else [key]
+            known = [self.decisions[unit] for unit in units if unit in self.decisions]
+            restored = sum(decision.restored for decision in known)
+            if node.is_map:
+                of = f" of {len(node.items)}" if node.items is not None else ""
+                word = f"map, {restored}{of} restored" if restored else "map"
+                lines.append(f"  {key}: {word}{waits}")
+            elif restored:
+                though = "though " if known[0].doubtful else ""
+                lines.append(f"  {key}: restored: {though}{known[0].reason}")
+            else:
+                why = f": {known[0].reason}" if known else ""
+                lines.append(f"  {key}: run{waits}{why}")
+        return "\n".join(lines)
+
+    def going_on(self, records: Mapping[str, TaskRecord], policies: OnChanges, workflow_id: str) -> Plan:
+        """Return the plan of a run that goes on from `records`; raises what `decide` does."""
+        decisions, warnings = decide(self.graph, records, self.identities, policies, workflow_id)
+        return replace(
+            self,
+            records=records,
+            decisions=decisions,
+            policies=policies,
+            resumed=True,
+            warnings=tuple(warnings),
+        )
+
+    def starting_over(self, records: Mapping[str, TaskRecord], workflow_id: str) -> Plan:
+        """Return the plan of a run whose id is known, and that discards what is recorded of it."""
+        warning = (
+            f"run {workflow_id} is known and starts over: its results are discarded, its attempts stay as "
+            "history; resume=True goes on where it ended"
+        )
+        return replace(self, records=records, warnings=(warning,))
+
+
+def make_plan(definition: Definition, mode: str, params: Mapping[str, Any], identities: Identities) -> Plan:
+    """Return the plan of a run that has recorded nothing yet.
+
+    Raises:
+        PlanError: one of its kinds.
+    """
+    applied, graph = draw(definition, mode, params)
+    return Plan(definition.name, definition.version, applied, graph, params, identities)

@@ -1,0 +1,230 @@
+"""What a resumed run restores and what it runs, decided from what is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dotflow_like.errors import CodeChanged, FingerprintError, InputChanged
+from dotflow_like.model.records import RESULT, TaskRecord
+from dotflow_like.model.status import AttemptStatus, OnChange
+from dotflow_like.plan.graph import Graph, Node, Rule
+from dotflow_like.plan.identity import Identities, Identity
+from dotflow_like.plan.inputs import Source
+
+__all__ = ["Decision", "OnChanges", "decide", "decide_items", "recorded_keys", "warnings_of"]
+
+
+class Decision(NamedTuple):
+    """What becomes of one task.
+
+    Attributes:
+        restored: its recorded result is kept, and it does not run.
+        discard: what is recorded of it is no longer valid.
+        reason: why.
+        doubtful: it is restored though its inputs or code changed.
+    """
+
+    restored: bool
+    discard: bool
+    reason: str
+    doubtful: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OnChanges:
+    """What to do about changed inputs and changed code."""
+
+    inputs: OnChange = OnChange.REUSE
+    code: OnChange = OnChange.REUSE
+
+
+def recorded_keys(graph: Graph) -> list[str]:
+    """Return the keys of which a record is needed before anything runs."""
+    return [unit.key for node in graph.values() for unit in _units(node)]
+
+
+def decide(
+    graph: Graph,
+    records: Mapping[str, TaskRecord],
+    identities: Identities,
+    policies: OnChanges,
+    workflow_id: str,
+) -> tuple[dict[str, Decision], list[str]]:
+    """Return a decision for every task and every item known so far, and warnings.
+
+    Args:
+        graph: the plan's.
+        records: what is recorded, by key.
+        identities: today's fingerprints.
+        policies: what to do where they differ from the recorded ones.
+        workflow_id: the run, for messages.
+
+    Raises:
+        InputChanged: an input differs, under `raise`.
+        CodeChanged: the code differs, under `raise`.
+        FingerprintError: a comparison is asked for and cannot be made.
+    """
+    decisions: dict[str, Decision] = {}
+    for node in graph.values():
+        for unit in _units(node):
+            today = node if unit is not node and node.items is None else unit
+            decisions[unit.key] = _decide(
+                unit.key, today, records.get(unit.key), identities, policies, workflow_id
+            )
+    changed = [
+        node.key for node in graph.values() if any(decisions[unit.key].discard for unit in _units(node))
+    ]
+    for key, origin in _downstream(graph, changed).items():
+        for unit in _units(graph[key]):
+            if not decisions[unit.key].discard:
+                reason = f"it reads what {origin!r} computes anew"
+                decisions[unit.key] = Decision(False, unit.key in records, reason)
+    return decisions, warnings_of(decisions, workflow_id)
+
+
+def decide_items(
+    items: Iterable[Node],
+    records: Mapping[str, TaskRecord],
+    identities: Identities,
+    policies: OnChanges,
+    workflow_id: str,
+    *,
+    discard: bool,
+) -> dict[str, Decision]:
+    """Return the decisions for the items of a map over a result, which are known only now.
+
+    Args:
+        items: their nodes.
+        records: what is recorded of them, by key.
+        identities: today's fingerprints.
+        policies: what to do where they differ from the recorded ones.
+        workflow_id: the run, for messages.
+        discard: the map as a whole is to be computed anew.
+
+    Raises:
+        InputChanged: an item differs, under `raise`.
+    """
+    if discard:
+        anew = Decision(False, True, "its map is computed anew")
+        return dict.fromkeys(records, anew)
+    return {
+        item.key: _decide(item.key, item, records[item.key], identities, policies, workflow_id)
+        for item in items
+        if item.key in records
+    }
+
+
+def warnings_of(decisions: Mapping[str, Decision], workflow_id: str) -> list[str]:
+    """Return what a user should know of decisions: results that are kept though something changed."""
+    reused = [f"{key} ({decision.reason})" for key, decision in decisions.items() if decision.doubtful]
+    if not reused:
+        return []
+    shown = ", ".join(reused[:5]) + (f" and {len(reused) - 5} more" if len(reused) > 5 else "")
+    warning = (
+        f"run {workflow_id} is resumed with results that today's inputs or code might not give: {shown}; "
+        "on_input_change='reset' and on_code_change='rerun' compute them anew"
+    )
+    return [warning]
+
+
+def _decide(
+    key: str,
+    today: Node,
+    record: TaskRecord | None,
+    identities: Identities,
+    policies: OnChanges,
+    workflow_id: str,
+) -> Decision:
+    checkpoint = None if record is None else record.checkpoints.get(RESULT)
+    if record is None or checkpoint is None:
+        return Decision(False, False, _why_missing(record))
+    found = _differences(today, Identity(checkpoint.inputs, checkpoint.code), identities, policies)
+    for difference, policy in found:
+        if policy is OnChange.RAISE:
+            raise _refusal(difference, key, workflow_id)
+    again = [difference for difference, policy in found if policy is not OnChange.REUSE]
+    if again:
+        return Decision(False, True, f"{' and '.join(again)} changed")
+    if found:
+        return Decision(
+            True, False, f"{' and '.join(difference for difference, _ in found)} changed", doubtful=True
+        )
+    return Decision(True, False, f"completed by attempt {record.attempts[-1].number}")
+
+
+def _units(node: Node) -> Iterable[Node]:
+    """Return what is recorded for a node: itself; of a map its items, of which the first stands for unknown ones."""
+    return (node,) if not node.is_map else node.items if node.items is not None else (node.item(0, ()),)
+
+
+def _differences(
+    node: Node, recorded: Identity, identities: Identities, policies: OnChanges
+) -> list[tuple[str, OnChange]]:
+    today = identities.of(node)
+    found: list[tuple[str, OnChange]] = []
+    if today.inputs is None or recorded.inputs is None:
+        found.append(("an input that has no fingerprint", policies.inputs))
+    elif today.inputs != recorded.inputs:
+        # a map of unknown items stands for each of them: what it iterates over is theirs to compare
+        items = {each.name for each in node.inputs if each.source is Source.ITEMS}
+        names = sorted(
+            name
+            for name in today.inputs.keys() | recorded.inputs.keys()
+            if today.inputs.get(name) != recorded.inputs.get(name) and name not in items
+        )
+        found += [(f"input {name!r}", policies.inputs) for name in names]
+    if today.code != recorded.code:
+        found.append(("its code", policies.code))
+    elif today.code is None and policies.code is not OnChange.REUSE:
+        raise FingerprintError(
+            f"{node.task.where} has no source to compare; give it a version=, or on_code_change='reuse'"
+        )
+    return found
+
+
+def _downstream(graph: Graph, changed: Iterable[str]) -> dict[str, str]:
+    """Return the tasks that read, directly or not, what a changed one computes, each with whom it reads from."""
+    dirty = dict.fromkeys(changed, "")
+    behind: set[str] = set()
+    todo = list(dirty)
+    while todo:
+        key = todo.pop()
+        for follower in graph[key].followers:
+            if follower.key in dirty:
+                continue
+            if follower.may_read_all or (key in dirty and _reads(follower, key)):
+                dirty[follower.key] = key
+                todo.append(follower.key)
+            elif follower.key not in behind:
+                behind.add(follower.key)
+                todo.append(follower.key)
+    return {key: origin for key, origin in dirty.items() if origin}
+
+
+def _reads(node: Node, key: str) -> bool:
+    if node.edges[key] is Rule.NEEDS:
+        return True
+    return node.takes_previous and node.previous is not None and node.previous.key == key
+
+
+def _why_missing(record: TaskRecord | None) -> str:
+    if record is None or not record.attempts:
+        return "nothing is recorded of it"
+    last = record.attempts[-1]
+    if last.error is not None:
+        return f"attempt {last.number} failed: {last.error.exception}: {last.error.message}"
+    if last.status is AttemptStatus.RUNNING:
+        return f"attempt {last.number} was under way when its process ended"
+    return f"attempt {last.number} ended as {last.outcome or last.status}"
+
+
+def _refusal(difference: str, key: str, workflow_id: str) -> InputChanged | CodeChanged:
+    code = difference == "its code"
+    option, again = ("on_code_change", "rerun") if code else ("on_input_change", "reset")
+    return (CodeChanged if code else InputChanged)(
+        f"task {key!r} of run {workflow_id}: {difference} is not what its result was computed "
+        f"{'by' if code else 'from'}; give {option}='reuse' to keep the result, {option}={again!r} to compute it "
+        "anew, or another workflow_id"
+    )

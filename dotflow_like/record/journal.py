@@ -1,0 +1,256 @@
+"""What every journal does, and the one that lives in memory."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from threading import Lock
+from typing import Any, NamedTuple, Protocol
+
+from dotflow_like.errors import ClaimLost
+from dotflow_like.model.records import Attempt, Checkpoint, Discard, Reference, RunRecord, TaskRecord
+from dotflow_like.model.status import ATTEMPT_MOVES, AttemptOutcome, AttemptStatus, RunStatus, check_move
+
+__all__ = [
+    "Change",
+    "Claim",
+    "Codec",
+    "Encoded",
+    "Journal",
+    "MemoryJournal",
+    "after",
+    "claim_lost",
+    "claimed",
+    "reopened",
+]
+
+
+class Codec(Protocol):
+    """Turns values into bytes and back, exactly."""
+
+    name: str
+
+    def encode(self, value: object, /) -> bytes:
+        """Return the bytes of `value`; raise `NotSerializable` if it has no exact stored form."""
+
+    def decode(self, data: bytes, /) -> Any:
+        """Return the value; raise `CodecError` for bytes `encode` did not make."""
+
+
+class Encoded(NamedTuple):
+    """A result as the bytes its run's codec made, on its way to a journal."""
+
+    data: bytes
+
+
+class Claim(NamedTuple):
+    """The right to write to a run, until somebody claims it anew."""
+
+    workflow_id: str
+    owner: str
+    fence: int
+
+
+Change = Attempt | Checkpoint | Discard | RunRecord
+"""A row as it is to be, or the order to drop one. A checkpoint's value is `Held` or `Encoded`."""
+
+
+class Journal(ABC):
+    """What runs record: their own row, their tasks' attempts, their checkpoints.
+
+    Attributes:
+        codec: makes the bytes of results; None for a journal that keeps objects.
+    """
+
+    codec: Codec | None = None
+
+    @abstractmethod
+    def create(self, run: RunRecord) -> bool:
+        """Record a new run; False, changing nothing, if its id is known."""
+
+    @abstractmethod
+    def claim(self, workflow_id: str, owner: str, at: datetime) -> Claim:
+        """Take a run over: raise its fence, name the owner, and refuse what earlier owners write from now on."""
+
+    @abstractmethod
+    def run(self, workflow_id: str) -> RunRecord | None:
+        """Return the row of a run, None if the id is not known."""
+
+    @abstractmethod
+    def tasks(self, workflow_id: str, keys: Iterable[str]) -> dict[str, TaskRecord]:
+        """Return what is recorded of those of the tasks of which anything is."""
+
+    @abstractmethod
+    def task_keys(self, workflow_id: str) -> list[str]:
+        """Return the keys of all tasks of which anything is recorded, those no longer planned too."""
+
+    @abstractmethod
+    def commit(self, claim: Claim, changes: Sequence[Change]) -> None:
+        """Write all of `changes`, in order, as one transaction.
+
+        A journal over a storage that cannot write several keys at once writes task by task, each
+        with all that `changes` has of it: a reader sees an attempt closed with its result or not at all.
+
+        Raises:
+            ClaimLost: somebody else has claimed the run; nothing of a task they touched is written.
+            IllegalMove: an attempt cannot go to that status; nothing is written.
+            StorageError: it could not be written.
+        """
+
+    @abstractmethod
+    def reference(self, workflow_id: str, key: str, name: str) -> Reference:
+        """Return the reference to a checkpoint that was committed."""
+
+    def attempts(self, workflow_id: str) -> list[Attempt]:
+        """Return every attempt of a run, task by task in the order of their keys."""
+        found = self.tasks(workflow_id, sorted(self.task_keys(workflow_id)))
+        return [attempt for record in found.values() for attempt in record.attempts]
+
+
+def after(record: TaskRecord, changes: Iterable[Change]) -> TaskRecord:
+    """Return what a task's record is after `changes`.
+
+    Raises:
+        IllegalMove: an attempt cannot go to the status a change says.
+    """
+    attempts = list(record.attempts)
+    checkpoints = dict(record.checkpoints)
+    generation = record.generation
+    for change in changes:
+        if isinstance(change, Attempt):
+            known = bool(attempts) and attempts[-1].number == change.number
+            check_move(change.id, attempts[-1].status if known else None, change.status)
+            attempts[-1 if known else len(attempts) :] = [change]
+        elif isinstance(change, Checkpoint):
+            checkpoints[change.name] = change
+        else:
+            checkpoints.clear()
+            generation += 1
+    return TaskRecord(record.task_id, tuple(attempts), checkpoints, generation)
+
+
+def reopened(record: TaskRecord, at: datetime, *, discard: bool) -> tuple[TaskRecord, list[Change]]:
+    """Return a task's record as its run's next owner takes it over, and the changes that make it so.
+
+    An attempt that was running when its process ended is closed as recovered; with `discard` its
+    checkpoints go too.
+    """
+    changes: list[Change] = []
+    last = record.attempts[-1] if record.attempts else None
+    if last is not None and last.status is AttemptStatus.RUNNING:
+        ended = max(at, last.started_at or at)
+        changes.append(
+            last._replace(status=AttemptStatus.FAILED, outcome=AttemptOutcome.RECOVERED, finished_at=ended)
+        )
+    if discard and record.checkpoints:
+        changes.append(Discard(record.task_id))
+    return after(record, changes) if changes else record, changes
+
+
+def claimed(run: RunRecord, owner: str, at: datetime) -> RunRecord:
+    """Return the row of `run` as it is under a new claim of `owner`."""
+    return replace(
+        run,
+        owner=owner,
+        fence=run.fence + 1,
+        status=RunStatus.RUNNING,
+        reason=None,
+        started_at=at,
+        finished_at=None,
+    )
+
+
+def claim_lost(claim: Claim, run: RunRecord) -> ClaimLost:
+    """Return the error for a write under a claim that is no longer the run's."""
+    return ClaimLost(
+        f"run {claim.workflow_id} was taken over by {run.owner} (claim {run.fence}); this process, "
+        f"{claim.owner}, held claim {claim.fence} and can write no more"
+    )
+
+
+class MemoryJournal(Journal):
+    """Keeps objects, as they are, for as long as this process lives."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._runs: dict[str, _Rows] = {}
+
+    def create(self, run: RunRecord) -> bool:
+        with self._lock:
+            if run.workflow_id in self._runs:
+                return False
+            self._runs[run.workflow_id] = _Rows(run)
+            return True
+
+    def claim(self, workflow_id: str, owner: str, at: datetime) -> Claim:
+        with self._lock:
+            rows = self._runs[workflow_id]
+            rows.run = claimed(rows.run, owner, at)
+            return Claim(workflow_id, owner, rows.run.fence)
+
+    def run(self, workflow_id: str) -> RunRecord | None:
+        rows = self._runs.get(workflow_id)
+        return None if rows is None else rows.run
+
+    def tasks(self, workflow_id: str, keys: Iterable[str]) -> dict[str, TaskRecord]:
+        with self._lock:
+            rows = self._runs[workflow_id]
+            return {key: rows.record(key) for key in keys if key in rows.task_keys}
+
+    def task_keys(self, workflow_id: str) -> list[str]:
+        return list(self._runs[workflow_id].task_keys)
+
+    def commit(self, claim: Claim, changes: Sequence[Change]) -> None:
+        with self._lock:
+            rows = self._runs[claim.workflow_id]
+            if rows.run.fence != claim.fence:
+                raise claim_lost(claim, rows.run)
+            attempts = rows.attempts
+            for change in changes:
+                if type(change) is Attempt:
+                    known = attempts.get((change.task_id, change.number))
+                    if change.status not in ATTEMPT_MOVES[known and known.status]:
+                        check_move(change.id, known and known.status, change.status)
+            for change in changes:
+                if type(change) is Attempt:
+                    attempts[change.task_id, change.number] = change
+                else:
+                    rows.apply(change)
+
+    def reference(self, workflow_id: str, key: str, name: str) -> Reference:
+        found: Reference = self._runs[workflow_id].checkpoints[key, name].value
+        return found
+
+
+class _Rows:
+    """The rows of one run."""
+
+    def __init__(self, run: RunRecord) -> None:
+        self.run = run
+        self.attempts: dict[tuple[str, int], Attempt] = {}
+        self.checkpoints: dict[tuple[str, str], Checkpoint] = {}
+        self.generations: dict[str, int] = {}
+
+    @property
+    def task_keys(self) -> dict[str, None]:
+        return dict.fromkeys(key for key, _ in self.attempts)
+
+    def apply(self, change: Change) -> None:
+        if isinstance(change, Checkpoint):
+            self.checkpoints[change.task_id, change.name] = change
+        elif isinstance(change, RunRecord):
+            self.run = change
+        else:
+            self.generations[change.task_id] = self.generations.get(change.task_id, 1) + 1
+            for key in [key for key in self.checkpoints if key[0] == change.task_id]:
+                del self.checkpoints[key]
+
+    def record(self, key: str) -> TaskRecord:
+        return TaskRecord(
+            key,
+            tuple(attempt for (task_id, _), attempt in self.attempts.items() if task_id == key),
+            {name: found for (task_id, name), found in self.checkpoints.items() if task_id == key},
+            self.generations.get(key, 1),
+        )

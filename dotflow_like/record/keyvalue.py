@@ -1,0 +1,334 @@
+"""The journal over any `Storage`.
+
+Keys, with `%` and `/` in a name written `%25` and `%2F`:
+
+    <run>/run                               the row of the run
+    <run>/tasks/<task>                      the row of a task: its attempts and its checkpoints
+    <run>/values/<task>/<name>/<number>     a checkpoint too large to lie in the row
+
+A row is one value, so an attempt is closed together with its result. It is three lines: a checksum of
+what follows, a JSON object, and the bytes of the checkpoints one after another:
+
+    dotflow_like 1 3f0c...
+    {"task": "fetch", "attempts": [...], "checkpoints": {"result": {"from": 0, "to": 12, ...}}, ...}
+    ...
+
+The fence is compare-and-set on the rows themselves. A new owner's claim changes the row of the run, and
+what it does with a task changes that task's row; a former owner expects the rows it knew, and is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from hashlib import blake2b
+from threading import Lock
+from typing import Any, NamedTuple
+
+from dotflow_like.errors import CodecError, CorruptCheckpoint
+from dotflow_like.model.records import Checkpoint, Reference, RunRecord, TaskRecord
+from dotflow_like.model.status import AttemptStatus
+from dotflow_like.record.journal import Change, Claim, Codec, Encoded, Journal, after, claim_lost, claimed
+from dotflow_like.record.rows import attempt_from, attempt_row, run_from, run_row
+from dotflow_like.record.storage.base import Storage
+
+__all__ = ["INLINE", "KeyValueJournal"]
+
+INLINE = 64 * 1024
+"""Bytes: a larger checkpoint lies under a key of its own, so that reading the row stays cheap."""
+
+_HEAD = b"dotflow_like 1 "
+_SUM = 32
+_START = len(_HEAD) + _SUM + 1
+_OPEN = (AttemptStatus.SCHEDULED, AttemptStatus.RUNNING)
+_encode_json = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class _Beside(NamedTuple):
+    """A checkpoint under a key of its own."""
+
+    key: str
+    sum: str
+
+
+class _Row(NamedTuple):
+    """A task's row as it is written: its record with the bytes of its checkpoints, and the whole as bytes."""
+
+    record: TaskRecord
+    data: bytes | None
+
+
+class KeyValueJournal(Journal):
+    """Keeps bytes in a storage.
+
+    Args:
+        storage: where they lie.
+        codec: makes them of results.
+    """
+
+    codec: Codec
+
+    def __init__(self, storage: Storage, codec: Codec) -> None:
+        self.storage = storage
+        self.codec = codec
+        self._lock = Lock()
+        # of runs this process has claimed: the row of the run, and the rows of tasks with an open attempt
+        self._runs: dict[str, tuple[RunRecord, bytes]] = {}
+        self._rows: dict[tuple[str, str], _Row] = {}
+
+    def create(self, run: RunRecord) -> bool:
+        return self.storage.put(_run_key(run.workflow_id), self._pack_run(run), expected=None)
+
+    def claim(self, workflow_id: str, owner: str, at: datetime) -> Claim:
+        while True:
+            run, data = self._read_run(workflow_id)
+            mine = claimed(run, owner, at)
+            written = self._pack_run(mine)
+            if self.storage.put(_run_key(workflow_id), written, expected=data):
+                with self._lock:
+                    self._runs[workflow_id] = mine, written
+                return Claim(workflow_id, owner, mine.fence)
+
+    def run(self, workflow_id: str) -> RunRecord | None:
+        data = self.storage.get(_run_key(workflow_id))
+        return None if data is None else self._unpack_run(workflow_id, data)
+
+    def tasks(self, workflow_id: str, keys: Iterable[str]) -> dict[str, TaskRecord]:
+        found = {}
+        prefix = _task_prefix(workflow_id)
+        for key in keys:
+            data = self.storage.get(prefix + _part(key))
+            if data is not None:
+                header, _ = _unpack(data, prefix + _part(key))
+                references = {name: Stored(self, workflow_id, key, name) for name in header["checkpoints"]}
+                found[key] = _record_of(header, workflow_id, references)
+        return found
+
+    def task_keys(self, workflow_id: str) -> list[str]:
+        prefix = _task_prefix(workflow_id)
+        return [_whole(key.removeprefix(prefix)) for key in self.storage.keys(prefix)]
+
+    def commit(self, claim: Claim, changes: Sequence[Change]) -> None:
+        by_task: dict[str, list[Change]] = {}
+        runs: list[RunRecord] = []
+        for change in changes:
+            if isinstance(change, RunRecord):
+                runs.append(change)
+            else:
+                by_task.setdefault(change.task_id, []).append(change)
+        with self._lock:
+            rows = {key: self._row(claim.workflow_id, key) for key in by_task}
+            records = {key: after(rows[key].record, of_task) for key, of_task in by_task.items()}
+            for key, record in records.items():
+                self._write(claim, record, rows[key])
+            for run in runs:
+                self._write_run(claim, run)
+
+    def reference(self, workflow_id: str, key: str, name: str) -> Reference:
+        return Stored(self, workflow_id, key, name)
+
+    def read(self, workflow_id: str, key: str, name: str) -> bytes:
+        """Return the bytes of a checkpoint, verified.
+
+        Raises:
+            CorruptCheckpoint: it is gone, or does not match its checksum.
+        """
+        where = _task_prefix(workflow_id) + _part(key)
+        found = self._read(workflow_id, key).record.checkpoints.get(name)
+        if found is None:
+            raise _corrupt(where, f"has lost the {name} of task {key!r}")
+        if isinstance(found.value, _Beside):
+            where = found.value.key
+            data = self.storage.get(where)
+            if data is None or _sum(data) != found.value.sum:
+                raise _corrupt(where, "is gone" if data is None else "does not match its checksum")
+            return data
+        data = found.value.data
+        assert isinstance(data, bytes)
+        return data
+
+    def _row(self, workflow_id: str, key: str) -> _Row:
+        return self._rows.get((workflow_id, key)) or self._read(workflow_id, key)
+
+    def _read(self, workflow_id: str, key: str) -> _Row:
+        where = _task_prefix(workflow_id) + _part(key)
+        data = self.storage.get(where)
+        if data is None:
+            return _Row(TaskRecord(key), None)
+        header, body = _unpack(data, where)
+        values = {
+            name: _Beside(kept["at"], kept["sum"])
+            if "at" in kept
+            else Encoded(body[kept["from"] : kept["to"]])
+            for name, kept in header["checkpoints"].items()
+        }
+        return _Row(_record_of(header, workflow_id, values), data)
+
+    def _write(self, claim: Claim, record: TaskRecord, before: _Row) -> None:
+        where = _task_prefix(claim.workflow_id) + _part(record.task_id)
+        checkpoints = {
+            name: self._put_beside(claim, record, checkpoint)
+            for name, checkpoint in record.checkpoints.items()
+        }
+        record = replace(record, checkpoints=checkpoints)
+        data = _pack_task(record)
+        if not self.storage.put(where, data, expected=before.data):
+            raise claim_lost(claim, self._read_run(claim.workflow_id)[0])
+        if record.attempts and record.attempts[-1].status in _OPEN:
+            self._rows[claim.workflow_id, record.task_id] = _Row(record, data)
+        else:
+            self._rows.pop((claim.workflow_id, record.task_id), None)
+        kept = {
+            checkpoint.value for checkpoint in checkpoints.values() if isinstance(checkpoint.value, _Beside)
+        }
+        for checkpoint in before.record.checkpoints.values():
+            if isinstance(checkpoint.value, _Beside) and checkpoint.value not in kept:
+                self.storage.delete(checkpoint.value.key)
+
+    def _put_beside(self, claim: Claim, record: TaskRecord, checkpoint: Checkpoint) -> Checkpoint:
+        """Put a large value under a key of its own, before the row that mentions it."""
+        value = checkpoint.value
+        if not isinstance(value, Encoded) or len(value.data) <= INLINE:
+            return checkpoint
+        place = f"{_part(claim.workflow_id)}/values/{_part(record.task_id)}/{_part(checkpoint.name)}"
+        beside = _Beside(f"{place}/{record.attempts[-1].number}", _sum(value.data))
+        self.storage.put(beside.key, value.data)
+        return checkpoint._replace(value=beside)
+
+    def _write_run(self, claim: Claim, run: RunRecord) -> None:
+        _, before = self._runs[claim.workflow_id]
+        data = self._pack_run(run)
+        if not self.storage.put(_run_key(claim.workflow_id), data, expected=before):
+            raise claim_lost(claim, self._read_run(claim.workflow_id)[0])
+        self._runs[claim.workflow_id] = run, data
+
+    def _read_run(self, workflow_id: str) -> tuple[RunRecord, bytes]:
+        data = self.storage.get(_run_key(workflow_id))
+        if data is None:
+            raise _corrupt(_run_key(workflow_id), "is gone")
+        return self._unpack_run(workflow_id, data), data
+
+    def _pack_run(self, run: RunRecord) -> bytes:
+        return _pack(run_row(run), self.codec.encode(dict(run.params)))
+
+    def _unpack_run(self, workflow_id: str, data: bytes) -> RunRecord:
+        header, body = _unpack(data, _run_key(workflow_id))
+        return run_from(header, self.codec.decode(body))
+
+
+class Stored:
+    """A checkpoint in a journal's storage: read anew each time, so that it takes no memory."""
+
+    __slots__ = ("_journal", "_key", "_name", "_workflow_id")
+
+    def __init__(self, journal: KeyValueJournal, workflow_id: str, key: str, name: str) -> None:
+        self._journal = journal
+        self._workflow_id = workflow_id
+        self._key = key
+        self._name = name
+
+    def load(self) -> Any:
+        """Return the value; the errors are those of `TaskRun.result`."""
+        return _decoded(*self._bytes())
+
+    def _bytes(self) -> tuple[Codec, bytes, str]:
+        data = self._journal.read(self._workflow_id, self._key, self._name)
+        return self._journal.codec, data, f"{self._name} of task {self._key!r} of run {self._workflow_id}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # another process gets the bytes; it may not reach the storage, and need not
+        return _Sent, self._bytes()
+
+
+class _Sent(NamedTuple):
+    """A checkpoint as another process gets it."""
+
+    codec: Codec
+    data: bytes
+    where: str
+
+    def load(self) -> Any:
+        return _decoded(*self)
+
+
+def _decoded(codec: Codec, data: bytes, where: str) -> Any:
+    try:
+        return codec.decode(data)
+    except CodecError as error:
+        raise type(error)(f"{where}: {error}") from error
+
+
+def _pack(header: Mapping[str, Any], body: bytes) -> bytes:
+    rest = b"%b\n%b" % (_encode_json(header).encode("ascii"), body)
+    return b"%b%b\n%b" % (_HEAD, _sum(rest).encode("ascii"), rest)
+
+
+def _unpack(data: bytes, where: str) -> tuple[dict[str, Any], bytes]:
+    rest = data[_START:]
+    if not data.startswith(_HEAD) or data[len(_HEAD) : _START - 1] != _sum(rest).encode("ascii"):
+        raise _corrupt(where, "does not match its checksum")
+    header, _, body = rest.partition(b"\n")
+    return json.loads(header), body
+
+
+def _pack_task(record: TaskRecord) -> bytes:
+    bodies: list[bytes] = []
+    length = 0
+    kept: dict[str, dict[str, Any]] = {}
+    for name, checkpoint in record.checkpoints.items():
+        if isinstance(checkpoint.value, _Beside):
+            place: dict[str, Any] = {"at": checkpoint.value.key, "sum": checkpoint.value.sum}
+        else:
+            data = checkpoint.value.data
+            place = {"from": length, "to": length + len(data)}
+            bodies.append(data)
+            length += len(data)
+        kept[name] = place | {"inputs": checkpoint.inputs, "code": checkpoint.code}
+    header = {
+        "task": record.task_id,
+        "generation": record.generation,
+        "attempts": [attempt_row(attempt) for attempt in record.attempts],
+        "checkpoints": kept,
+    }
+    return _pack(header, b"".join(bodies))
+
+
+def _record_of(header: Mapping[str, Any], workflow_id: str, values: Mapping[str, Any]) -> TaskRecord:
+    key = header["task"]
+    return TaskRecord(
+        key,
+        tuple([attempt_from(row, workflow_id, key) for row in header["attempts"]]),
+        {
+            name: Checkpoint(key, name, values[name], kept["inputs"], kept["code"])
+            for name, kept in header["checkpoints"].items()
+        },
+        header["generation"],
+    )
+
+
+def _sum(data: bytes) -> str:
+    return blake2b(data, digest_size=_SUM // 2).hexdigest()
+
+
+def _corrupt(where: str, what: str) -> CorruptCheckpoint:
+    return CorruptCheckpoint(
+        f"stored value {where!r} {what}; restore it from a copy, or delete it to have it made anew"
+    )
+
+
+def _run_key(workflow_id: str) -> str:
+    return f"{_part(workflow_id)}/run"
+
+
+def _task_prefix(workflow_id: str) -> str:
+    return f"{_part(workflow_id)}/tasks/"
+
+
+def _part(name: str) -> str:
+    return name.replace("%", "%25").replace("/", "%2F")
+
+
+def _whole(part: str) -> str:
+    return part.replace("%2F", "/").replace("%25", "%")

@@ -1,0 +1,109 @@
+"""Attempts and runs as plain JSON objects, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from dotflow_like.model.records import NO_METADATA, Attempt, RunRecord, TaskError
+from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus
+
+__all__ = ["attempt_from", "attempt_row", "run_from", "run_row"]
+
+
+def attempt_row(attempt: Attempt) -> dict[str, Any]:
+    """Return an attempt without the names of its run and task, which its place says."""
+    row: dict[str, Any] = {
+        "number": attempt.number,
+        "status": attempt.status,
+        "outcome": attempt.outcome,
+        "scheduled_at": attempt.scheduled_at.isoformat(),
+        "started_at": _text(attempt.started_at),
+        "finished_at": _text(attempt.finished_at),
+        "owner": attempt.owner,
+        "fence": attempt.fence,
+        "generation": attempt.generation,
+    }
+    if attempt.worker is not None:
+        row["worker"] = attempt.worker
+    if attempt.error is not None:
+        error = attempt.error
+        row["error"] = {
+            "exception": error.exception,
+            "message": error.message,
+            "traceback": error.traceback,
+            "types": error.full_types(),
+        }
+    if attempt.metadata:
+        row["metadata"] = dict(attempt.metadata)
+    return row
+
+
+def attempt_from(row: Mapping[str, Any], workflow_id: str, task_id: str) -> Attempt:
+    """Return the attempt `attempt_row` made `row` of."""
+    error = row.get("error")
+    if error is not None:
+        error = TaskError(
+            row["number"], error["exception"], error["message"], error["traceback"], tuple(error["types"])
+        )
+    outcome = row["outcome"]
+    return Attempt(
+        workflow_id,
+        task_id,
+        row["number"],
+        AttemptStatus(row["status"]),
+        None if outcome is None else AttemptOutcome(outcome),
+        datetime.fromisoformat(row["scheduled_at"]),
+        _time(row["started_at"]),
+        _time(row["finished_at"]),
+        row["owner"],
+        row["fence"],
+        row.get("worker"),
+        error,
+        row.get("metadata", NO_METADATA),
+        row["generation"],
+    )
+
+
+def run_row(run: RunRecord) -> dict[str, Any]:
+    """Return the row of a run without its params, which its codec writes."""
+    return {
+        "workflow_id": run.workflow_id,
+        "workflow": run.workflow,
+        "version": run.version,
+        "mode": run.mode,
+        "status": run.status,
+        "reason": run.reason,
+        "created_at": run.created_at.isoformat(),
+        "started_at": _text(run.started_at),
+        "finished_at": _text(run.finished_at),
+        "owner": run.owner,
+        "fence": run.fence,
+    }
+
+
+def run_from(row: Mapping[str, Any], params: Mapping[str, Any]) -> RunRecord:
+    """Return the run `run_row` made `row` of."""
+    return RunRecord(
+        workflow_id=row["workflow_id"],
+        workflow=row["workflow"],
+        version=row["version"],
+        params=params,
+        mode=row["mode"],
+        status=RunStatus(row["status"]),
+        reason=row["reason"],
+        created_at=datetime.fromisoformat(row["created_at"]),
+        started_at=_time(row["started_at"]),
+        finished_at=_time(row["finished_at"]),
+        owner=row["owner"],
+        fence=row["fence"],
+    )
+
+
+def _text(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

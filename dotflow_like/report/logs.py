@@ -1,0 +1,83 @@
+"""The library's log: the standard library's, silent until its user configures it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from typing import Any
+
+from dotflow_like.errors import DotflowWarning
+from dotflow_like.model.status import RunStatus, TaskStatus
+from dotflow_like.report.events import (
+    Event,
+    RunEnded,
+    RunStarted,
+    TaskEnded,
+    TaskRestored,
+    TaskRetrying,
+    TaskSkipped,
+)
+
+__all__ = ["log_event", "logger", "warn"]
+
+logger = logging.getLogger("dotflow_like")
+logger.addHandler(logging.NullHandler())
+
+
+def warn(message: str, *, in_run: bool = False, **fields: Any) -> None:
+    """Warn as `DotflowWarning`, and in the log.
+
+    Args:
+        message: what happened, and what to do about it.
+        in_run: the run is under way: a filter that makes warnings errors must not break it.
+        fields: attributes of the log record.
+    """
+    logger.warning(message, extra=fields)
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("dotflow_like."):
+        frame, level = frame.f_back, level + 1
+    try:
+        warnings.warn(message, DotflowWarning, stacklevel=level)  # at the user's own line
+    except DotflowWarning:
+        if not in_run:
+            raise
+
+
+def log_event(event: Event) -> None:
+    """Write one record for an event, with the ids as attributes of the record."""
+    if isinstance(event, RunStarted | RunEnded):
+        level, text = _about_run(event)
+        logger.log(level, text, extra={"workflow_id": event.workflow_id, **event.info})
+        return
+    task = event.task
+    level = logging.ERROR if task.status is TaskStatus.FAILED else logging.INFO
+    words = {TaskRestored: "restored", TaskRetrying: "retrying"}
+    text = words.get(type(event)) or ("started" if task.status is TaskStatus.RUNNING else str(task.status))
+    if isinstance(event, TaskRetrying):
+        level = logging.WARNING
+    cause = (
+        f": {task.errors[-1].exception}: {task.errors[-1].message}"
+        if level > logging.INFO and task.errors
+        else ""
+    )
+    cause = f": {task.reason}" if isinstance(event, TaskSkipped) else cause
+    fields: dict[str, Any] = {
+        "workflow_id": task.workflow_id,
+        "task_id": task.task_id,
+        "task_status": str(task.status),
+        "attempt": len(task.attempts),
+    }
+    if isinstance(event, TaskEnded):
+        fields["duration"] = task.duration
+    logger.log(level, "task %s %s%s", task.task_id, text, cause, extra=fields)
+
+
+def _about_run(event: RunStarted | RunEnded) -> tuple[int, str]:
+    name = event.info["workflow"]
+    if isinstance(event, RunStarted):
+        return logging.INFO, f"run {event.workflow_id} of {name} started"
+    status = event.info["status"]
+    why = f": {event.info['reason']}" if event.info["reason"] else ""
+    level = logging.ERROR if status is RunStatus.FAILED else logging.INFO
+    return level, f"run {event.workflow_id} of {name} {status}{why}"

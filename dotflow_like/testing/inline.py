@@ -1,0 +1,33 @@
+"""A workflow run at once, for a test to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Unpack
+
+from dotflow_like.config import RunOptions
+from dotflow_like.declare.task import Task
+from dotflow_like.manager import Run, Workflow
+from dotflow_like.testing.fake_clock import FakeClock
+
+__all__ = ["run_inline"]
+
+
+def run_inline(tasks: Workflow | Iterable[Task[..., Any] | str], **options: Unpack[RunOptions]) -> Run:
+    """Run tasks, or a workflow, in this thread and without waiting, whatever the mode.
+
+    Delays of retries are skipped by a `FakeClock`; parallel tasks run one after another; a run in the
+    background has ended when this returns.
+
+    Args:
+        tasks: the tasks, or the workflow.
+        options: those of `Workflow.run`.
+
+    Returns:
+        The run, ended.
+    """
+    workflow = tasks if isinstance(tasks, Workflow) else Workflow(tasks)
+    if options.get("mode") == "parallel":
+        options["executor"] = "inline"
+    with FakeClock():
+        return workflow.run(**options).wait()
