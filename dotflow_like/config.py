@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 from uuid import UUID
 
+from dotflow_like.declare.signature import accepts
 from dotflow_like.declare.workflow import Definition
 from dotflow_like.errors import ConfigError, DeclarationError
 from dotflow_like.model.policy import non_negative
@@ -41,7 +42,7 @@ class Config:
     grace: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.storage is not None and not isinstance(self.storage, Storage | str | Path):
+        if self.storage == "" or not isinstance(self.storage, Storage | str | Path | None):
             raise ConfigError(
                 f"storage is {self.storage!r}; give a folder, a URL such as 'file:///abs/dir', or a Storage"
             )
@@ -55,7 +56,8 @@ class Config:
     @property
     def keeps(self) -> bool:
         """Whether results outlive the run."""
-        return self.storage is not None and self.storage != "memory://"
+        place = self.storage
+        return place is not None and not (isinstance(place, str) and place.lower() == "memory://")
 
 
 class RunOptions(TypedDict, total=False):
@@ -106,6 +108,7 @@ class Order:
             self.params = {}
         if not isinstance(self.params, Mapping) or not all(isinstance(name, str) for name in self.params):
             raise ConfigError(f"params is {self.params!r}; give a dict from parameter names to values")
+        self.params = dict(self.params)  # the run's own: what its caller does to theirs later is not its
         if self.executor is not None and self.mode != Mode.PARALLEL:
             raise ConfigError(
                 f"executor={self.executor!r} goes with mode='parallel', not with mode={self.mode!r}"
@@ -129,8 +132,9 @@ class Order:
 
     def _check_callbacks(self) -> None:
         for word in ("on_success", "on_failure"):
-            if getattr(self, word) is not None and not callable(getattr(self, word)):
-                raise ConfigError(f"{word} is {getattr(self, word)!r}; give a function that takes tasks=")
+            callback = getattr(self, word)
+            if callback is not None and not (callable(callback) and accepts(callback, "tasks")):
+                raise ConfigError(f"{word} is {callback!r}; give a function that takes tasks=")
 
     def _check_config(self) -> None:
         if self.config is not None and not isinstance(self.config, Config):

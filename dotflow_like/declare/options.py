@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypedDict
 
+from dotflow_like.declare.signature import accepts
 from dotflow_like.errors import DeclarationError
 from dotflow_like.model.policy import RetryPolicy, non_negative
 
@@ -59,10 +60,9 @@ def checked(options: Mapping[str, Any], policy: RetryPolicy, where: str) -> dict
             raise DeclarationError(f"{where}: {word} is {value!r}; give a text that is not empty")
     if changes.get("timeout") is not None and non_negative(changes["timeout"], f"{where}: timeout") == 0:
         raise DeclarationError(f"{where}: timeout is 0; give more than 0 seconds, or None for no limit")
-    if changes.get("callback") is not None and not callable(changes["callback"]):
-        raise DeclarationError(
-            f"{where}: callback is {changes['callback']!r}; give a function that takes task="
-        )
+    callback = changes.get("callback")
+    if callback is not None and not (callable(callback) and accepts(callback, "task")):
+        raise DeclarationError(f"{where}: callback is {callback!r}; give a function that takes task=")
     if not _POLICY_WORDS.keys().isdisjoint(options):
         changes["policy"] = _policy(
             {word: options[word] for word in _POLICY_WORDS if word in options}, policy, where

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
+from functools import partial
+from types import BuiltinFunctionType, MethodType
 from typing import Any, NamedTuple
 
 from dotflow_like.model.context import TaskContext
 
-__all__ = ["Parameter", "Role", "Signature", "signature_of", "united"]
+__all__ = ["Parameter", "Role", "Signature", "accepts", "names_of", "signature_of", "united"]
 
 
 class Role(Enum):
@@ -22,13 +25,14 @@ class Role(Enum):
 
 
 class Parameter(NamedTuple):
-    """One parameter: what it is called, who fills it, and whether somebody must."""
+    """One parameter: what it is called, who fills it, whether somebody must, and how it is given."""
 
     name: str
     role: Role
     required: bool
     positional_only: bool
     annotation: Any
+    default: Any = None
 
 
 class Signature(NamedTuple):
@@ -60,7 +64,7 @@ class Signature(NamedTuple):
 def signature_of(function: Callable[..., Any], *, method: bool = False) -> Signature:
     """Read the signature of `function`; of a `method` without its first parameter."""
     try:
-        parameters = list(inspect.signature(function).parameters.values())
+        parameters = list(_inspected(function).parameters.values())
     except (ValueError, TypeError):
         return Signature((), open_ended=True, inspectable=False)
     if method:
@@ -68,10 +72,11 @@ def signature_of(function: Callable[..., Any], *, method: bool = False) -> Signa
     fillable = tuple(
         Parameter(
             name=parameter.name,
-            role=_role_of(parameter),
+            role=_role_of(parameter, function),
             required=parameter.default is parameter.empty,
             positional_only=parameter.kind is parameter.POSITIONAL_ONLY,
-            annotation=parameter.annotation,
+            annotation=_annotation_of(parameter),
+            default=parameter.default,
         )
         for parameter in parameters
         if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
@@ -92,12 +97,67 @@ def united(signatures: Iterable[Signature]) -> Signature:
     return Signature(tuple(parameters.values()), open_ended)
 
 
-def _role_of(parameter: inspect.Parameter) -> Role:
+def accepts(function: Callable[..., Any], word: str) -> bool:
+    """Return whether `function` can be called with the one argument `word=`; True if it is not written in Python."""
+    try:
+        signature = _inspected(function)
+    except (ValueError, TypeError):
+        return True
+    if isinstance(function, BuiltinFunctionType):
+        return True  # their signatures are not always told as they are
+    try:
+        signature.bind(**{word: None})
+    except TypeError:
+        return False
+    return True
+
+
+def names_of(function: Any) -> Mapping[str, Any]:
+    """Return the global names the annotations of `function` are written in."""
+    while not hasattr(function, "__globals__"):
+        if isinstance(function, partial):
+            function = function.func
+        elif isinstance(function, MethodType):
+            function = function.__func__
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        elif isinstance(function, type):
+            function = function.__init__  # type: ignore[misc]  # only looked at
+        else:
+            function = type(function).__call__
+            if not hasattr(function, "__globals__"):
+                return {}
+    return function.__globals__  # type: ignore[no-any-return]  # a function's are a dict
+
+
+def _inspected(function: Callable[..., Any]) -> inspect.Signature:
+    if sys.version_info >= (3, 14):  # which evaluates annotations only now, and may find names missing
+        from annotationlib import Format
+
+        return inspect.signature(function, annotation_format=Format.FORWARDREF)
+    return inspect.signature(function)
+
+
+def _annotation_of(parameter: inspect.Parameter) -> Any:
+    annotation = parameter.annotation
+    return getattr(annotation, "__forward_arg__", annotation)
+
+
+def _role_of(parameter: inspect.Parameter, function: Callable[..., Any]) -> Role:
     if parameter.name in ("initial_context", "previous_context", "ctx"):
         return Role(parameter.name)
-    annotation = parameter.annotation
-    if annotation is TaskContext or (
-        isinstance(annotation, str) and annotation.rpartition(".")[2] == TaskContext.__name__
-    ):
-        return Role.CONTEXT
-    return Role.VALUE
+    annotation = _annotation_of(parameter)
+    if isinstance(annotation, str):
+        annotation = _named(annotation.strip("'\""), names_of(function))
+    return Role.CONTEXT if annotation is TaskContext else Role.VALUE
+
+
+def _named(annotation: str, names: Mapping[str, Any]) -> Any:
+    """Return what a plain or dotted name stands for; one imported for a type checker only is known by its end."""
+    head, *path = annotation.split(".")
+    if head not in names:
+        return TaskContext if (path or [head])[-1] == TaskContext.__name__ else None
+    found = names[head]
+    for name in path:
+        found = getattr(found, name, None)
+    return found

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import operator
+import sys
 from collections.abc import Callable, Iterable, Mapping
-from types import MethodType
+from types import MappingProxyType, MethodType
 from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
 from dotflow_like.declare.options import Options, checked
@@ -20,6 +22,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _ONCE = RetryPolicy()
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _DEFAULTS: Mapping[str, Any] = {
     "task_id": None,
     "group_name": None,
@@ -28,8 +31,8 @@ _DEFAULTS: Mapping[str, Any] = {
     "policy": _ONCE,
     "timeout": None,
     "version": None,
-    "bound": {},
-    "mapped": {},
+    "bound": _NOTHING,
+    "mapped": _NOTHING,
     "earlier": (),
 }
 
@@ -75,9 +78,7 @@ class Task(Generic[P, R]):
     def __init__(self, fn: Callable[P, R]) -> None:
         if not callable(fn):
             raise DeclarationError(f"{fn!r} cannot be a task: it is not callable; give a function or a class")
-        name = getattr(fn, "__name__", None) or getattr(
-            getattr(fn, "func", fn), "__name__", type(fn).__name__
-        )
+        name = getattr(fn, "__name__", "") or getattr(getattr(fn, "func", fn), "__name__", type(fn).__name__)
         self.__dict__.update(
             _DEFAULTS,
             fn=fn,
@@ -85,11 +86,7 @@ class Task(Generic[P, R]):
             methods=_methods_of(fn) if isinstance(fn, type) else (),
             origin=None,
             _signature=None,
-            __wrapped__=fn,
-            __name__=name,
-            __qualname__=getattr(fn, "__qualname__", name),
-            __module__=getattr(fn, "__module__", None),
-            __doc__=fn.__doc__,
+            **_looks_of(fn, name),
         )
 
     def _derive(self, **changes: Any) -> Self:
@@ -98,7 +95,12 @@ class Task(Generic[P, R]):
         return made
 
     def _own_options(self) -> list[str]:
-        return [word for word, default in _DEFAULTS.items() if getattr(self, word) != default]
+        own = {word: getattr(self, word) for word in _DEFAULTS}
+        return [
+            word
+            for word, default in _DEFAULTS.items()
+            if own[word] is not default and (default is None or own[word] != default)
+        ]
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"a task is a value and cannot be changed: use .with_options({name}=...)")
@@ -109,8 +111,13 @@ class Task(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.fn(*args, **kwargs)
 
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> Any: ...
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        # a decorated method stays callable on an instance
+        # A decorated method stays callable on an instance. Not typed more closely: type checkers take the
+        # field of a dataclass that is a task for such a method too.
         return self if instance is None else MethodType(self, instance)
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -120,8 +127,21 @@ class Task(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<task {self.task_id or self.name!r}>"
 
+    def __copy__(self) -> Self:
+        return self  # a value; and dependencies are found by identity
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self.__dict__ | {"_signature": None, "origin": None},)
+        listed = _listed_for(self.fn)
+        if listed is self:
+            return _listed, (self.fn.__module__, self.fn.__qualname__)
+        state = {word: self.__dict__[word] for word in ("fn", "name", "methods", "origin", *_DEFAULTS)}
+        state["bound"], state["mapped"] = dict(self.bound), dict(self.mapped)
+        if listed is not None:
+            state["fn"], state["methods"] = listed, ()
+        return _restore, (state,)
 
     @property
     def signature(self) -> Signature:
@@ -137,7 +157,7 @@ class Task(Generic[P, R]):
         """How messages call this task."""
         return f"task {self.task_id or self.name!r}"
 
-    def bind(self, **values: Any) -> Self:
+    def bind(self, /, **values: Any) -> Self:
         """Fill parameters: with a constant, or with another task's result, which is also a dependency.
 
         A list, tuple or dict may hold tasks one level deep; it is filled with their results.
@@ -146,9 +166,9 @@ class Task(Generic[P, R]):
             TypeError: the function has no such parameter, or it is filled already.
         """
         self._check_names("bind", values)
-        return self._derive(bound={**self.bound, **values})
+        return self._derive(bound=MappingProxyType({**self.bound, **values}))
 
-    def map(self, **iterables: Any) -> Self:
+    def map(self, /, **iterables: Any) -> Self:
         """Call the function once per item; the result is the list of results, in item order.
 
         Each parameter is given an iterable, or a task whose result is one. Several go together and
@@ -171,7 +191,12 @@ class Task(Generic[P, R]):
                 )
             else:
                 fixed[name] = tuple(value)
-        return self._derive(mapped={**self.mapped, **fixed})
+                if any(isinstance(each, Task) for each in fixed[name]):
+                    raise TypeError(
+                        f"{self.where}: map({name}=...) got tasks as items; give a task whose result is the "
+                        f"list, or .bind({name}=[...]) for one call with all their results"
+                    )
+        return self._derive(mapped=MappingProxyType({**self.mapped, **fixed}))
 
     def after(self, *tasks: Task[..., Any] | str) -> Self:
         """Run after these tasks, without needing their results."""
@@ -256,8 +281,8 @@ def as_task(thing: object, where: str) -> Task[..., Any]:
 
 @functools.cache  # one string is one task, so that it can be listed here and named there
 def _named(reference: str) -> Task[..., Any]:
-    module, colon, path = reference.partition(":")
-    if not (module and colon and path):
+    module, _, path = reference.partition(":")
+    if not all(module.split(".")) or not all(path.split(".")):
         raise DeclarationError(f"{reference!r} names no task; write it as 'package.module:attr'")
     try:
         found: Any = importlib.import_module(module)
@@ -289,6 +314,11 @@ def _methods_of(cls: type) -> tuple[Task[..., Any], ...]:
             f"class {cls.__name__!r} has no task to run: decorate methods of it with @task"
         )
     for method in methods:
+        if isinstance(method.fn, staticmethod):
+            raise DeclarationError(
+                f"method {method.name!r} of class {cls.__name__!r} is a staticmethod: a decorated class runs its "
+                "methods on one instance; give it a self, or take @task from it"
+            )
         if method._own_options():
             raise DeclarationError(
                 f"method {method.name!r} of class {cls.__name__!r} has options of its own "
@@ -303,7 +333,35 @@ def _class_signature(cls: Task[..., Any]) -> Signature:
     return united([own, *(signature_of(method.fn, method=True) for method in cls.methods)])
 
 
-def _restore(state: Mapping[str, Any]) -> Task[..., Any]:
+def _looks_of(fn: Any, name: str) -> dict[str, Any]:
+    """Return the attributes by which a task looks like its function, as `functools.wraps` gives them."""
+    looks = {word: getattr(fn, word) for word in functools.WRAPPER_ASSIGNMENTS if hasattr(fn, word)}
+    if "__annotations__" in functools.WRAPPER_ASSIGNMENTS:  # before 3.14 the class's own would show through
+        looks.setdefault("__annotations__", {})
+    return {"__qualname__": name, "__module__": None} | looks | {"__name__": name, "__wrapped__": fn}
+
+
+def _listed_for(fn: Any) -> Task[..., Any] | None:
+    """Return the task that stands in a module under the name of `fn`, so that a pickle cannot name `fn` itself."""
+    module = getattr(fn, "__module__", None)
+    # a script's own functions have to go by value, which is cloudpickle's work
+    if module is None or module == "__main__":
+        return None
+    found: Any = sys.modules.get(module)
+    for name in getattr(fn, "__qualname__", "").split("."):
+        found = getattr(found, name, None)
+    return found if isinstance(found, Task) and found.fn is fn else None
+
+
+def _listed(module: str, path: str) -> Any:
+    return operator.attrgetter(path)(importlib.import_module(module))
+
+
+def _restore(state: dict[str, Any]) -> Task[..., Any]:
+    if isinstance(state["fn"], Task):
+        state["fn"], state["methods"] = state["fn"].fn, state["fn"].methods
+    state["bound"], state["mapped"] = MappingProxyType(state["bound"]), MappingProxyType(state["mapped"])
     made: Task[..., Any] = object.__new__(Task)
-    made.__dict__.update(state)
+    name = getattr(state["fn"], "__name__", state["name"])
+    made.__dict__.update(_looks_of(state["fn"], name), **state, _signature=None)
     return made

@@ -12,7 +12,7 @@ from dotflow_like.errors import DeclarationError
 
 __all__ = ["Definition"]
 
-_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -35,7 +35,7 @@ class Definition:
     def __init__(
         self, tasks: Iterable[Task[..., Any] | str], *, name: str = "workflow", version: str | None = None
     ) -> None:
-        if not isinstance(name, str) or not _NAME.match(name) or "__" in name:
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or "__" in name:
             raise DeclarationError(
                 f"workflow name {name!r} does not do: use small letters, digits and single underscores, "
                 "a letter first, as in 'nightly_load'"

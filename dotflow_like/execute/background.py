@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from contextvars import copy_context
 
-__all__ = ["in_background"]
+__all__ = ["in_background", "settled"]
 
 _waits: dict[threading.Thread, Callable[[], object]] = {}
 
@@ -29,15 +29,20 @@ def in_background(
         try:
             go()
         except BaseException as error:
-            raised(error)
-        finally:
-            _waits.pop(thread, None)
+            raised(error)  # and whoever waits is told, the interpreter at its end if nobody does
+        else:
+            settled(thread)
 
     # a daemon, so that a Ctrl-C while the interpreter waits at its end does not wait once more
     thread = threading.Thread(target=copy_context().run, args=(target,), name="dotflow_like-run", daemon=True)
     _waits[thread] = wait
     thread.start()
     return thread
+
+
+def settled(thread: threading.Thread) -> None:
+    """Note that nobody needs to wait for `thread` any more."""
+    _waits.pop(thread, None)
 
 
 _registered = False

@@ -11,7 +11,7 @@ from dotflow_like.declare.signature import Role, Signature, signature_of
 from dotflow_like.declare.task import Task
 from dotflow_like.execute.control import Control
 from dotflow_like.model.context import Context, TaskContext
-from dotflow_like.model.records import Attempt, Held, Reference, TaskError
+from dotflow_like.model.records import Attempt, Reference, TaskError
 from dotflow_like.plan.inputs import Input, Need, Source, gathered
 from dotflow_like.record.journal import Codec, Encoded
 
@@ -31,6 +31,8 @@ class Call:
         codec: encodes the result; None to keep it as it is.
         control: what the run was asked; None in a worker process.
         stop_asked: whether this body was asked to end.
+        outcome: how it ended; set once it has.
+        worker: which worker ran it; None for the run's own thread.
     """
 
     __slots__ = (
@@ -38,12 +40,15 @@ class Call:
         "codec",
         "control",
         "inputs",
+        "outcome",
         "params",
         "previous",
         "results",
         "stop_asked",
         "task",
+        "worker",
     )
+    outcome: Outcome
 
     def __init__(
         self,
@@ -65,6 +70,7 @@ class Call:
         self.codec = codec
         self.control = control
         self.stop_asked = False
+        self.worker: str | None = None
 
     def asked_to_stop(self) -> bool:
         """Return whether the run asked the body to end: what `ctx.cancelled` says."""
@@ -72,10 +78,10 @@ class Call:
 
 
 class Outcome:
-    """How a call ended.
+    """How a call ended; of one that succeeded in this process, also the `Reference` to its result.
 
     Attributes:
-        value: a `Reference` to the result; `Encoded` if there is a codec; None for a failure.
+        value: the result; `Encoded` if there is a codec; None for a failure.
         error: the exception; of another process, its record; None for a success.
         interrupted: the error is Ctrl-C, or a SIGTERM whose grace was over, in a body that ran inline.
     """
@@ -86,6 +92,10 @@ class Outcome:
         self.value = value
         self.error = error
         self.interrupted = False
+
+    def load(self) -> Any:
+        """Return the result."""
+        return self.value
 
 
 def perform(call: Call) -> Outcome:
@@ -104,7 +114,7 @@ def perform(call: Call) -> Outcome:
                 value = _awaited(value)
             if type(value) is Context:
                 value = value.storage
-        return Outcome(Held(value) if call.codec is None else Encoded(call.codec.encode(value)))
+        return Outcome(value if call.codec is None else Encoded(call.codec.encode(value)))
     except BaseException as error:  # what it means, KeyboardInterrupt and SystemExit too, the kernel decides
         return Outcome(error=_from_body(error))
 
@@ -139,27 +149,34 @@ def _previous(call: Call) -> Context:
 
 
 def _run_function(task: Task[..., Any], filled: dict[str, Any], instance: Any = None) -> Any:
-    """Call a function by name, but for what it takes by position only."""
-    signature = task.signature if instance is None else signature_of(task.fn, method=True)
-    positional = [] if instance is None else [instance]
-    positional += [
-        filled.pop(parameter.name)
-        for parameter in signature.parameters
-        if parameter.positional_only and parameter.name in filled
-    ]
-    return task.fn(*positional, **filled)
+    if instance is None:
+        return _called(task.fn, task.signature, filled)
+    return _called(task.fn, signature_of(task.fn, method=True), filled, instance)
+
+
+def _called(function: Any, signature: Signature, filled: dict[str, Any], *first: Any) -> Any:
+    """Call by name, but for what is taken by position only; a default keeps the place of what is not filled."""
+    if not any(parameter.positional_only for parameter in signature.parameters):
+        return function(*first, **filled)
+    leading = [parameter for parameter in signature.parameters if parameter.positional_only]
+    while leading and leading[-1].name not in filled:
+        leading.pop()
+    positional = [filled.pop(parameter.name, parameter.default) for parameter in leading]
+    return function(*first, *positional, **filled)
 
 
 def _run_class(call: Call) -> list[Context]:
     """Run the methods of a class one after another on one instance."""
     filled = _filled(call)
-    cls: Any = call.task.fn
-    instance = cls(**_wanted(signature_of(cls), filled, None))
+    cls = call.task.fn
+    made_by = signature_of(cls)
+    others = {name: value for name, value in filled.items() if call.task.signature.get(name) is None}
+    instance = _called(cls, made_by, _wanted(made_by, filled, others, None))
     previous = _previous(call)
     contexts = []
     for method in call.task.methods:
         value = _run_function(
-            method, _wanted(signature_of(method.fn, method=True), filled, previous), instance
+            method, _wanted(signature_of(method.fn, method=True), filled, others, previous), instance
         )
         if hasattr(value, "__await__"):
             value = _awaited(value)
@@ -172,8 +189,11 @@ def _run_class(call: Call) -> list[Context]:
     return contexts
 
 
-def _wanted(signature: Signature, filled: Mapping[str, Any], previous: Context | None) -> dict[str, Any]:
-    wanted = {
+def _wanted(
+    signature: Signature, filled: Mapping[str, Any], others: Mapping[str, Any], previous: Context | None
+) -> dict[str, Any]:
+    wanted = dict(others) if signature.open_ended else {}
+    wanted |= {
         parameter.name: filled[parameter.name]
         for parameter in signature.parameters
         if parameter.name in filled

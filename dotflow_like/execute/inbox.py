@@ -42,7 +42,7 @@ class Inbox:
             Empty: none came.
         """
         if self._selector is None:
-            return self._queue.get(timeout=patience)
+            return self._queue.get(True, patience)
         while self._queue.empty():
             ready = self._selector.select(patience)
             if not ready:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import count
@@ -18,9 +18,9 @@ from typing import Any
 
 from dotflow_like.clock import Clock
 from dotflow_like.errors import TaskCancelled, TaskTimeout, WorkerDied
-from dotflow_like.execute.call import Call, Outcome
+from dotflow_like.execute.call import Call
 from dotflow_like.execute.control import Control, Stop
-from dotflow_like.execute.executors.base import Done, Executor, Started
+from dotflow_like.execute.executors.base import Executor, Started
 from dotflow_like.execute.inbox import Inbox
 from dotflow_like.model.records import (
     NO_METADATA,
@@ -32,10 +32,10 @@ from dotflow_like.model.records import (
     TaskRecord,
 )
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus, TaskStatus
-from dotflow_like.plan.graph import Node, Rule
 from dotflow_like.plan.inputs import Input, Need, Source
+from dotflow_like.plan.node import Node, Rule
 from dotflow_like.plan.plan import Plan
-from dotflow_like.plan.resume import Decision, decide_items, warnings_of
+from dotflow_like.plan.resume import Decision, beyond, decide_items, warnings_of
 from dotflow_like.record.journal import Change, Claim, Journal, reopened
 from dotflow_like.report.events import (
     RunEnded,
@@ -56,6 +56,8 @@ __all__ = ["Kernel", "Settings"]
 _PENDING, _RUNNING, _COMPLETED = TaskStatus.PENDING, TaskStatus.RUNNING, TaskStatus.COMPLETED
 _ATTEMPT_RUNNING, _ATTEMPT_COMPLETED = AttemptStatus.RUNNING, AttemptStatus.COMPLETED
 _SUCCESS = AttemptOutcome.SUCCESS
+# a named tuple of all its values in order, in half the time of calling its class
+_made: Any = tuple.__new__
 _NO_RESULTS: Mapping[str, Reference] = {}
 _SETTLED = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.SKIPPED)
 _TaskEvent = type[TaskStarted] | type[TaskEnded] | type[TaskRetrying] | type[TaskRestored] | type[TaskSkipped]
@@ -110,6 +112,7 @@ class Kernel:
         self._settings = settings
         self._clock = clock
         self._now = clock.now
+        self._at = clock.now()
         self._codec = journal.codec
         self._inbox = Inbox()
         self.control = Control(lambda: self._inbox.put(None))
@@ -142,6 +145,8 @@ class Kernel:
         executor.open(self._inbox, self._journal.codec)
         try:
             self._begin()
+            if self.control.stop is not None:
+                self._asked_to_stop()
             while True:
                 self._open_ready()
                 self._commit()
@@ -162,7 +167,7 @@ class Kernel:
 
     def _begin(self) -> None:
         view, plan = self._view, self._plan
-        view.started = self._now()
+        view.started = self._at = self._now()
         view.status = RunStatus.RUNNING
         if self._settings.timeout is not None:
             self._after(self._settings.timeout, self._run_timed_out, None)
@@ -179,17 +184,13 @@ class Kernel:
         if not plan.resumed:  # known, and to start over
             for key in self._records:
                 self._reopen(key, discard=True)
-        done = (
-            {run._node.key for run in view.tasks if self._restored(run, plan.decisions)}
-            if self._records
-            else ()
-        )
         for run in view.tasks:
-            if run.status is _PENDING:
-                edges = run._node.edges
-                run._waiting = sum(key not in done for key in edges) if done else len(edges)
-                if not run._waiting:
-                    self._make_ready(run)
+            run._waiting = len(run._node.edges)
+            if self._records:
+                self._restored(run, plan.decisions)
+        for run in view.tasks:
+            if not run._node.edges:
+                self._its_turn(run)
 
     def _open_ready(self) -> None:
         again, ready = self._again, self._ready
@@ -202,35 +203,44 @@ class Kernel:
 
     def _commit(self) -> None:
         """Record what changed, then tell about it, then start what was opened."""
-        if self._changes:
-            changes, self._changes = self._changes, []
-            self._journal.commit(self._claim, changes)
+        self._write()
         if self._announcements:
             announcements, self._announcements = self._announcements, []
             for event, run in announcements:
                 self._tell(event, run)
         if self._calls:
             calls, self._calls = self._calls, []
-            self._executor.submit(calls)
+            if self.control.stop is None:
+                self._executor.submit(calls)
+            else:  # asked while the row that says it starts was written, by a callback for instance
+                for call in calls:
+                    self._not_started(call)
+
+    def _write(self) -> None:
+        if self._changes:
+            changes, self._changes = self._changes, []
+            self._journal.commit(self._claim, changes)
 
     def _take_messages(self) -> None:
         timers, inbox = self._timers, self._inbox
         patience = self._clock.patience(timers[0][0], idle=not self._running) if timers else None
         try:
-            self._take(inbox.get(patience))
+            message = inbox.get(patience)
+            self._at = self._now()  # one time for all of a turn
+            self._take(message)
             while not inbox.empty():  # what has come together is committed together
                 self._take(inbox.get(0))
         except Empty:
-            pass
+            self._at = self._now()
         if timers:
             now = self._clock.monotonic()
             while timers and timers[0][0] <= now:
                 _, _, act, about = heapq.heappop(timers)
                 act(about)
 
-    def _take(self, message: Done | Started | None) -> None:
-        if type(message) is Done:
-            self._done(message.call, message.outcome, message.worker)
+    def _take(self, message: Call | Started | None) -> None:
+        if isinstance(message, Call):
+            self._done(message)
         elif type(message) is Started:
             timeout = message.call.task.timeout
             if timeout is not None and message.call in self._running:
@@ -272,6 +282,12 @@ class Kernel:
 
     # Attempts open
 
+    def _its_turn(self, run: TaskRun) -> None:
+        if run.status is _PENDING:
+            self._make_ready(run)
+        else:
+            self._release(run)
+
     def _make_ready(self, run: TaskRun) -> None:
         last = run.attempts[-1] if run.attempts else None
         if last is not None and last.status is AttemptStatus.SCHEDULED:  # the run was paused while it waited
@@ -280,21 +296,18 @@ class Kernel:
             self._ready.append(run)
 
     def _open(self, run: TaskRun) -> None:
-        node, now = run._node, self._now()
-        attempts = run.attempts
-        number = 1
+        node, now, attempts, number = run._node, self._at, run.attempts, 1
         if attempts:
             last = attempts[-1]
             number = last.number + 1
             if last.status is AttemptStatus.SCHEDULED:
-                number, now = last.number, max(now, last.scheduled_at)
-                attempts.pop()
-        claim = self._claim
-        attempt = Attempt(
-            claim.workflow_id, node.key, number, _ATTEMPT_RUNNING, None, now, now, None,
-            claim.owner, claim.fence, None, None, NO_METADATA, run._generation,
-        )  # fmt: skip  # by position, as fast as it goes: once per attempt
-        attempts.append(attempt)
+                number, now, attempts = last.number, max(now, last.scheduled_at), attempts[:-1]
+        workflow_id, owner, fence = self._claim
+        attempt = _made(Attempt, (
+            workflow_id, node.key, number, _ATTEMPT_RUNNING, None, now, now, None,
+            owner, fence, None, None, NO_METADATA, run._generation,
+        ))  # fmt: skip
+        run.attempts = (*attempts, attempt)
         if self._observer is not None and not run.errors:
             self._announcements.append((TaskStarted, run))
         run.status = _RUNNING
@@ -315,11 +328,12 @@ class Kernel:
     def _expand(self, run: TaskRun) -> None:
         """Turn a map into its items."""
         node = run._node
+        self._write()  # what it iterates over may have come in this turn
         try:
             nodes = node.items if node.items is not None else self._items_over_results(node)
             decisions = self._decide_items(node, nodes)
         except Exception as error:  # a result that cannot be read or iterated, lengths that differ, `raise`
-            run.errors.append(TaskError.of(error, 0))
+            run.errors = (TaskError.of(error, 0),)
             run.reason = f"its items could not be made: {error}"
             self._ended_without_value(run, TaskStatus.FAILED)
             return
@@ -358,51 +372,60 @@ class Kernel:
         return [Input(each.name, Source.CONSTANT, value) for value in over.result]
 
     def _decide_items(self, node: Node, items: list[Node]) -> Mapping[str, Decision]:
-        plan = self._plan
-        if node.items is not None or not plan.resumed:
+        plan, workflow_id = self._plan, self._claim.workflow_id
+        if not plan.resumed:
             return plan.decisions
-        workflow_id = self._claim.workflow_id
-        keys = {item.key for item in items}
-        discard = plan.decisions[node.item(0, ()).key].discard
-        recorded = (
-            [key for key in self._journal.task_keys(workflow_id) if key.startswith(f"{node.key}[")]
-            if discard
-            else keys
-        )
-        records = self._journal.tasks(workflow_id, recorded)
-        decisions = decide_items(items, records, plan.identities, plan.policies, workflow_id, discard=discard)
+        if node.items is not None:
+            number = plan.decisions.get(beyond(node))
+            if number is not None and number.discard:
+                self._discard_items(node, keep=[item.key for item in items])
+            return plan.decisions
+        for item in items:
+            plan.identities.of(item)  # raises what would otherwise be raised once it has run
+        if plan.decisions[node.item(0, ()).key].discard:
+            self._discard_items(node, keep=[])
+            return {}
+        records = self._journal.tasks(workflow_id, [item.key for item in items])
+        decisions = decide_items(items, records, plan.identities, plan.policies, workflow_id)
         for warning in warnings_of(decisions, workflow_id):
             warn(warning, in_run=True, workflow_id=workflow_id)
         self._records |= records
-        for key in records.keys() - keys:  # more items than today
-            self._reopen(key, discard=True)
         return decisions
+
+    def _discard_items(self, node: Node, keep: Collection[str]) -> None:
+        """Discard what is recorded of a map's items, those it no longer has too."""
+        workflow_id = self._claim.workflow_id
+        keys = [key for key in self._journal.task_keys(workflow_id) if key.startswith(f"{node.key}[")]
+        self._records |= self._journal.tasks(workflow_id, [key for key in keys if key not in keep])
+        for key in keys:
+            if key not in keep:
+                self._reopen(key, discard=True)
 
     # Attempts end
 
-    def _done(self, call: Call, outcome: Outcome, worker: str | None) -> None:
+    def _done(self, call: Call) -> None:
         run = self._running.pop(call, None)
         if run is None:
             self._old_body_ended(call)
             return
         self._free += 1
-        error = outcome.error
-        if error is not None:
-            self._attempt_failed(run, call, error, worker, interrupted=outcome.interrupted)
+        outcome = call.outcome
+        if outcome.error is not None:
+            self._attempt_failed(run, call, outcome.error, interrupted=outcome.interrupted)
             return
         attempt = call.attempt
-        now = self._now()
-        run.attempts[-1] = closed = Attempt(
-            attempt.workflow_id, attempt.task_id, attempt.number, _ATTEMPT_COMPLETED, _SUCCESS,
-            attempt.scheduled_at, attempt.started_at, max(now, attempt.scheduled_at),
-            attempt.owner, attempt.fence, worker, None, attempt.metadata, attempt.generation,
-        )  # fmt: skip
-        key = attempt.task_id
+        key, started, ended = attempt.task_id, attempt.started_at, self._at
+        assert started is not None, "it was running"
+        ended = max(ended, started)  # the clock may have been set back
+        closed = _made(Attempt, (
+            *attempt[:3], _ATTEMPT_COMPLETED, _SUCCESS, *attempt[5:7], ended, *attempt[8:10], call.worker, *attempt[11:]
+        ))  # fmt: skip
+        run.attempts = (*run.attempts[:-1], closed)
         if self._codec is None:
-            run._value = outcome.value
-            checkpoint = Checkpoint(key, RESULT, outcome.value)
+            run._value = outcome
+            checkpoint = _made(Checkpoint, (key, RESULT, outcome, None, None))
         else:
-            run._value = self._journal.reference(attempt.workflow_id, key, RESULT)
+            run._value = self._journal.reference(run.workflow_id, key, RESULT)
             identity = self._plan.identities.of(run._node)
             checkpoint = Checkpoint(key, RESULT, outcome.value, identity.inputs, identity.code)
         self._changes += (closed, checkpoint)
@@ -419,7 +442,6 @@ class Kernel:
         run: TaskRun,
         call: Call,
         error: BaseException | TaskError,
-        worker: str | None,
         *,
         outcome: AttemptOutcome = AttemptOutcome.FAILED,
         interrupted: bool = False,
@@ -430,15 +452,15 @@ class Kernel:
             self.control.interrupted()
             self._asked_to_stop()
         if interrupted or (call.asked_to_stop() and outcome is AttemptOutcome.FAILED):
-            self._close_stopped(run, attempt, record, worker)
+            self._close_stopped(run, call, record)
             return
-        run.errors.append(record)
+        run.errors = (*run.errors, record)
         policy = run._node.task.policy
         failures = len(run.errors)
         again = not self._stopping and failures < policy.max_attempts and _is_retried(run, record)
         if again and outcome is AttemptOutcome.FAILED:
             outcome = AttemptOutcome.RETRIED
-        self._close(run, attempt, AttemptStatus.FAILED, outcome, record, worker)
+        self._close(run, AttemptStatus.FAILED, outcome, record, call.worker)
         if again:
             run.status = TaskStatus.RETRYING
             self._announce(TaskRetrying, run)
@@ -453,15 +475,16 @@ class Kernel:
     def _close(
         self,
         run: TaskRun,
-        attempt: Attempt,
         status: AttemptStatus,
         outcome: AttemptOutcome,
-        error: TaskError | None,
-        worker: str | None,
+        error: TaskError | None = None,
+        worker: str | None = None,
     ) -> None:
-        now = max(self._now(), attempt.scheduled_at)
-        closed = attempt._replace(status=status, outcome=outcome, finished_at=now, error=error, worker=worker)
-        run.attempts[-1] = closed
+        """Close the last attempt of a task."""
+        *earlier, last = run.attempts
+        ended = last.scheduled_at if last.started_at is None else max(self._at, last.started_at)
+        closed = last._replace(status=status, outcome=outcome, finished_at=ended, error=error, worker=worker)
+        run.attempts = (*earlier, closed)
         self._changes.append(closed)
 
     def _schedule(self, run: TaskRun, pause: float) -> None:
@@ -471,14 +494,14 @@ class Kernel:
             number=last.number + 1,
             status=AttemptStatus.SCHEDULED,
             outcome=None,
-            scheduled_at=self._now() + timedelta(seconds=pause),
+            scheduled_at=self._at + timedelta(seconds=pause),
             started_at=None,
             finished_at=None,
             worker=None,
             error=None,
             metadata=NO_METADATA,
         )
-        run.attempts.append(scheduled)
+        run.attempts = (*run.attempts, scheduled)
         self._changes.append(scheduled)
         self._delay(run, pause)
 
@@ -507,27 +530,41 @@ class Kernel:
 
     def _release(self, run: TaskRun) -> None:
         """Let those that waited for a task know that it has ended."""
-        for node in run._node.followers:
-            follower = self._runs[node.key]
-            follower._waiting -= 1
-            if not follower._waiting and follower.status is _PENDING:
-                self._make_ready(follower)
+        ended = [run]
+        while ended:
+            for node in ended.pop()._node.followers:
+                follower = self._runs[node.key]
+                follower._waiting -= 1
+                if not follower._waiting:
+                    if follower.status is _PENDING:
+                        self._make_ready(follower)
+                    else:  # skipped or restored long since; now its turn in the order has come, and is over
+                        ended.append(follower)
 
     def _ended_without_value(self, run: TaskRun, status: TaskStatus) -> None:
         run.status = status
         if status is TaskStatus.FAILED:
             self._failed = True
             self._halted = self._halted or not self._settings.keep_going
-        self._announce(TaskSkipped if status is TaskStatus.SKIPPED else TaskEnded, run)
+        self._announce(TaskEnded, run)
         if run._map is not None:
             self._item_ended(run._map)
         elif not self._halted:
-            for node in run._node.followers:
-                follower = self._runs[node.key]
-                if node.edges[run.task_id] is Rule.NEEDS and follower.status is _PENDING:
-                    follower.reason = f"it needs the result of {run.task_id!r}, which is {status}"
-                    self._ended_without_value(follower, TaskStatus.SKIPPED)
+            self._skip_needing(run)
             self._release(run)
+
+    def _skip_needing(self, run: TaskRun) -> None:
+        """Skip the tasks that are bound to a result that will not come."""
+        without = [run]
+        while without:
+            needed = without.pop()
+            for node in needed._node.followers:
+                follower = self._runs[node.key]
+                if node.edges[needed.task_id] is Rule.NEEDS and follower.status is _PENDING:
+                    follower.status = TaskStatus.SKIPPED
+                    follower.reason = f"it needs the result of {needed.task_id!r}, which is {needed.status}"
+                    self._announce(TaskSkipped, follower)
+                    without.append(follower)
 
     def _item_ended(self, run: TaskRun) -> None:
         run._waiting -= 1
@@ -550,18 +587,19 @@ class Kernel:
         """Give a map that the run ended in the middle of the status its items say."""
         assert run.items is not None
         statuses = {item.status for item in run.items}
-        for status in (TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.PAUSED):
-            if status in statuses:
-                self._ended_without_value(run, status)
-                return
-        run.status = _PENDING
+        if TaskStatus.FAILED in statuses:
+            self._end_map(run)
+            return
+        left = (status for status in (TaskStatus.CANCELLED, TaskStatus.PAUSED) if status in statuses)
+        run.status = next(left, _PENDING)
+        self._announce(TaskEnded, run)
 
     def _reopen(self, key: str, *, discard: bool) -> TaskRecord | None:
         """Take over the record of a task; None if there is none."""
         record = self._records.get(key)
         if record is None:
             return None
-        record, changes = reopened(record, self._now(), discard=discard)
+        record, changes = reopened(record, self._at, discard=discard)
         self._records[key] = record
         self._changes += changes
         return record
@@ -572,7 +610,7 @@ class Kernel:
         record = self._reopen(run._node.key, discard=decision is not None and decision.discard)
         if record is None:
             return False
-        run.attempts = list(record.attempts)
+        run.attempts = record.attempts
         run._earlier = len(run.attempts)
         run._generation = record.generation
         if decision is None or not decision.restored:
@@ -600,8 +638,10 @@ class Kernel:
     def _stop_waiting(self, run: TaskRun) -> None:
         """Stop a task between two attempts; paused, its next attempt stays scheduled."""
         status, outcome, run.status = _words(self.control.stop)
+        if run.errors:  # it was started by this run
+            self._announce(TaskEnded, run)
         if outcome is not AttemptOutcome.PAUSED and run.attempts[-1].status is AttemptStatus.SCHEDULED:
-            self._close(run, run.attempts[-1], status, outcome, None, None)
+            self._close(run, status, outcome)
 
     def _grace_over(self, _: None) -> None:
         for call, run in list(self._running.items()):
@@ -609,11 +649,17 @@ class Kernel:
             error = TaskCancelled(
                 f"{call.task.where} was still running when the grace of the run's stop was over"
             )
-            self._close_stopped(run, call.attempt, TaskError.of(error, call.attempt.number), None)
+            self._close_stopped(run, call, TaskError.of(error, call.attempt.number))
 
-    def _close_stopped(self, run: TaskRun, attempt: Attempt, error: TaskError, worker: str | None) -> None:
+    def _not_started(self, call: Call) -> None:
+        run = self._running.pop(call)
+        self._free += 1
+        error = TaskCancelled(f"{call.task.where} was not started: its run was asked to stop")
+        self._close_stopped(run, call, TaskError.of(error, call.attempt.number))
+
+    def _close_stopped(self, run: TaskRun, call: Call, error: TaskError) -> None:
         status, outcome, run.status = _words(self.control.stop)
-        self._close(run, attempt, status, outcome, error, worker)
+        self._close(run, status, outcome, error, call.worker)
         self._announce(TaskEnded, run)
 
     def _deadline(self, call: Call) -> None:
@@ -627,9 +673,7 @@ class Kernel:
             self._stop_at_deadline(call, run, f"the run's {self._settings.timeout:g} s")
         for run in (*self._delayed, *self._again):
             if run.attempts[-1].status is AttemptStatus.SCHEDULED:
-                self._close(
-                    run, run.attempts[-1], AttemptStatus.CANCELLED, AttemptOutcome.CANCELLED, None, None
-                )
+                self._close(run, AttemptStatus.CANCELLED, AttemptOutcome.CANCELLED)
             self._ended_without_value(run, TaskStatus.FAILED)
         self._delayed.clear()
         self._again.clear()
@@ -637,7 +681,7 @@ class Kernel:
     def _stop_at_deadline(self, call: Call, run: TaskRun, limit: str) -> None:
         stopped = self._give_up(call)
         error = TaskTimeout(f"{call.task.where}: attempt {call.attempt.number} took longer than {limit}")
-        self._attempt_failed(run, call, error, None, outcome=AttemptOutcome.TIMED_OUT)
+        self._attempt_failed(run, call, error, outcome=AttemptOutcome.TIMED_OUT)
         if not stopped:
             warn(
                 f"{call.task.where} went on after its time was up, since a thread cannot be stopped: what it "

@@ -68,7 +68,7 @@ class RetryPolicy:
     def pause_after(self, failures: int) -> float:
         """Return the seconds to wait after the failure that is number `failures`, counted from 1."""
         try:
-            pause = self.delay * self.backoff ** (failures - 1)
+            pause = self.delay * self.backoff ** (failures - 1) if self.delay else 0.0
         except OverflowError:
             pause = float("inf")
         longest = LONGEST_DELAY if self.max_delay is None else self.max_delay

@@ -153,14 +153,14 @@ def full_name(cls: type) -> str:
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as broken:  # a `__str__` of the user's that raises
+    except (Exception, SystemExit) as broken:  # a `__str__` of the user's that raises
         return f"<no text: {type(error).__name__}.__str__ raised {type(broken).__name__}>"
 
 
 def _traceback_of(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
-    except Exception as broken:  # a `__str__` or `__cause__` of the user's that raises
+    except (Exception, SystemExit) as broken:  # a `__str__` or `__cause__` of the user's that raises
         frames = "".join(traceback.format_tb(error.__traceback__))
         return f"{frames}{type(error).__name__}: <not formatted: {type(broken).__name__}>\n"
 

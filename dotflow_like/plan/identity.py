@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from dotflow_like.declare.task import Task
 from dotflow_like.errors import FingerprintError
 from dotflow_like.plan.fingerprint import of_value
-from dotflow_like.plan.graph import Node
 from dotflow_like.plan.inputs import Input, Need, Source, gathered
+from dotflow_like.plan.node import Node
 from dotflow_like.plan.source import of_code
 
 __all__ = ["Identities", "Identity"]
@@ -41,7 +42,8 @@ class Identities:
         self._whole = (
             None if fingerprint is None else {"fingerprint": of_value(fingerprint, where="fingerprint=")}
         )
-        self._strict = strict
+        self.strict = strict
+        self._codes: dict[Task[..., Any], str | None] = {}
 
     def of(self, node: Node) -> Identity:
         """Return the fingerprints of a task, or of an item of a map.
@@ -50,7 +52,7 @@ class Identities:
             FingerprintError: an input has none, and this is strict.
         """
         task = node.task
-        code = f"version {task.version}" if task.version is not None else of_code(task.fn)
+        code = self._code(task)
         if self._whole is not None:
             return Identity(self._whole, code)
         if not node.inputs and task.initial_context is None:
@@ -63,9 +65,14 @@ class Identities:
                 )
             return Identity(inputs, code)
         except FingerprintError:
-            if self._strict:
+            if self.strict:
                 raise
             return Identity(None, code)
+
+    def _code(self, task: Task[..., Any]) -> str | None:
+        if task not in self._codes:
+            self._codes[task] = f"version {task.version}" if task.version is not None else of_code(task.fn)
+        return self._codes[task]
 
 
 _COUNTED = frozenset({Source.CONSTANT, Source.PARAM, Source.RESULT, Source.GATHER})

@@ -7,9 +7,10 @@ import typing
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from enum import Enum
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from dotflow_like.declare.signature import Parameter, Role
+from dotflow_like.declare.signature import Parameter, Role, names_of
 from dotflow_like.declare.task import Task
 from dotflow_like.errors import PlanError, UnfilledParameter
 from dotflow_like.model.context import Context
@@ -183,14 +184,12 @@ def _coerced(value: Any, annotation: Any, where: str) -> Any:
 
 
 def _resolved(task: Task[..., Any], parameter: Parameter) -> Any:
-    functions = [task.fn, *(method.fn for method in task.methods)]
-    if task.methods:
-        functions[0] = task.fn.__init__  # a class: its parameters are its constructor's
-    for function in functions:
+    """Return what an annotation that is text stands for; `Any` where that cannot be told."""
+    written = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
+    for function in (task.fn, *(method.fn for method in task.methods)):
         try:
-            found = typing.get_type_hints(function, include_extras=True).get(parameter.name)
-        except (NameError, TypeError, AttributeError):  # names only a type checker sees
+            hints = typing.get_type_hints(written, dict(names_of(function)), include_extras=True)
+        except (NameError, TypeError, AttributeError, SyntaxError):  # names only a type checker sees
             continue
-        if found is not None:
-            return found
+        return hints[parameter.name]
     return Any

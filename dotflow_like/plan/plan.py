@@ -9,9 +9,10 @@ from typing import Any
 from dotflow_like.declare.workflow import Definition
 from dotflow_like.model.records import TaskRecord
 from dotflow_like.model.status import Mode
-from dotflow_like.plan.graph import Graph, draw
+from dotflow_like.plan.graph import draw
 from dotflow_like.plan.identity import Identities
-from dotflow_like.plan.resume import Decision, OnChanges, decide
+from dotflow_like.plan.node import Graph
+from dotflow_like.plan.resume import Decision, OnChanges, check_identities, decide
 
 __all__ = ["Plan", "make_plan"]
 
@@ -48,7 +49,7 @@ class Plan:
 
     def explain(self) -> str:
         """Return, a line for each task, what becomes of it and why."""
-        lines = [f"{self.workflow}, {self.mode}: {len(self.graph)} tasks"]
+        lines = [f"{self.workflow}, {self.mode}: {len(self.graph)} task{'s' if len(self.graph) > 1 else ''}"]
         for key, node in self.graph.items():
             waits = f" after {', '.join(node.edges)}" if node.edges else ""
             units = [item.key for item in node.items or ()] if node.is_map else [key]
@@ -92,6 +93,9 @@ def make_plan(definition: Definition, mode: str, params: Mapping[str, Any], iden
 
     Raises:
         PlanError: one of its kinds.
+        FingerprintError: an input has none, and `identities` is strict.
     """
     applied, graph = draw(definition, mode, params)
+    if identities.strict:
+        check_identities(graph, identities)
     return Plan(definition.name, definition.version, applied, graph, params, identities)

@@ -9,11 +9,20 @@ from typing import NamedTuple
 from dotflow_like.errors import CodeChanged, FingerprintError, InputChanged
 from dotflow_like.model.records import RESULT, TaskRecord
 from dotflow_like.model.status import AttemptStatus, OnChange
-from dotflow_like.plan.graph import Graph, Node, Rule
 from dotflow_like.plan.identity import Identities, Identity
 from dotflow_like.plan.inputs import Source
+from dotflow_like.plan.node import Graph, Node, Rule
 
-__all__ = ["Decision", "OnChanges", "decide", "decide_items", "recorded_keys", "warnings_of"]
+__all__ = [
+    "beyond",
+    "check_identities",
+    "Decision",
+    "OnChanges",
+    "decide",
+    "decide_items",
+    "recorded_keys",
+    "warnings_of",
+]
 
 
 class Decision(NamedTuple):
@@ -41,8 +50,28 @@ class OnChanges:
 
 
 def recorded_keys(graph: Graph) -> list[str]:
-    """Return the keys of which a record is needed before anything runs."""
-    return [unit.key for node in graph.values() for unit in _units(node)]
+    """Return the keys of which a record is needed before anything runs.
+
+    Of a map over constants also the one after its last item: a record there says that it had more.
+    """
+    keys = [unit.key for node in graph.values() for unit in _units(node)]
+    return keys + [beyond(node) for node in graph.values() if node.items is not None]
+
+
+def beyond(node: Node) -> str:
+    """Return the key that the item after the last one of a map would have."""
+    return node.item(len(node.items or ()), ()).key
+
+
+def check_identities(graph: Graph, identities: Identities) -> None:
+    """Take the fingerprint of all that is known, so that what has none is refused before anything runs.
+
+    Raises:
+        FingerprintError: an input has none, and `identities` is strict.
+    """
+    for node in graph.values():
+        for unit in (node, *(node.items or ())):
+            identities.of(unit)
 
 
 def decide(
@@ -73,8 +102,11 @@ def decide(
             decisions[unit.key] = _decide(
                 unit.key, today, records.get(unit.key), identities, policies, workflow_id
             )
+    for node in graph.values():
+        if node.items is not None:
+            _decide_number(node, graph, records, decisions, policies.inputs, workflow_id)
     changed = [
-        node.key for node in graph.values() if any(decisions[unit.key].discard for unit in _units(node))
+        node.key for node in graph.values() if any(decisions[key].discard for key in _keys(node, decisions))
     ]
     for key, origin in _downstream(graph, changed).items():
         for unit in _units(graph[key]):
@@ -90,8 +122,6 @@ def decide_items(
     identities: Identities,
     policies: OnChanges,
     workflow_id: str,
-    *,
-    discard: bool,
 ) -> dict[str, Decision]:
     """Return the decisions for the items of a map over a result, which are known only now.
 
@@ -101,14 +131,10 @@ def decide_items(
         identities: today's fingerprints.
         policies: what to do where they differ from the recorded ones.
         workflow_id: the run, for messages.
-        discard: the map as a whole is to be computed anew.
 
     Raises:
         InputChanged: an item differs, under `raise`.
     """
-    if discard:
-        anew = Decision(False, True, "its map is computed anew")
-        return dict.fromkeys(records, anew)
     return {
         item.key: _decide(item.key, item, records[item.key], identities, policies, workflow_id)
         for item in items
@@ -127,6 +153,36 @@ def warnings_of(decisions: Mapping[str, Decision], workflow_id: str) -> list[str
         "on_input_change='reset' and on_code_change='rerun' compute them anew"
     )
     return [warning]
+
+
+def _decide_number(
+    node: Node,
+    graph: Graph,
+    records: Mapping[str, TaskRecord],
+    decisions: dict[str, Decision],
+    policy: OnChange,
+    workflow_id: str,
+) -> None:
+    """Decide about a map that has more, or fewer, items than the recorded results below it were computed from."""
+    assert node.items is not None
+    surplus = records.get(beyond(node))
+    fewer = surplus is not None and RESULT in surplus.checkpoints
+    read = any(
+        follower.edges[node.key] is Rule.NEEDS and decisions[unit.key].restored
+        for follower in node.followers
+        for unit in _units(follower)
+    )
+    more = read and not all(
+        decisions[item.key].restored or decisions[item.key].discard for item in node.items
+    )
+    if not (fewer or more):
+        return
+    if policy is OnChange.RAISE:
+        raise _refusal("the number of its items", node.key, workflow_id)
+    again = policy is not OnChange.REUSE
+    decisions[beyond(node)] = Decision(
+        restored=not again, discard=again, reason="the number of its items changed", doubtful=not again
+    )
 
 
 def _decide(
@@ -159,13 +215,18 @@ def _units(node: Node) -> Iterable[Node]:
     return (node,) if not node.is_map else node.items if node.items is not None else (node.item(0, ()),)
 
 
+def _keys(node: Node, decisions: Mapping[str, Decision]) -> list[str]:
+    keys = [unit.key for unit in _units(node)]
+    return [*keys, beyond(node)] if node.items is not None and beyond(node) in decisions else keys
+
+
 def _differences(
     node: Node, recorded: Identity, identities: Identities, policies: OnChanges
 ) -> list[tuple[str, OnChange]]:
     today = identities.of(node)
     found: list[tuple[str, OnChange]] = []
     if today.inputs is None or recorded.inputs is None:
-        found.append(("an input that has no fingerprint", policies.inputs))
+        found.append(("an input, which cannot be compared,", policies.inputs))
     elif today.inputs != recorded.inputs:
         # a map of unknown items stands for each of them: what it iterates over is theirs to compare
         items = {each.name for each in node.inputs if each.source is Source.ITEMS}

@@ -120,9 +120,11 @@ def after(record: TaskRecord, changes: Iterable[Change]) -> TaskRecord:
     generation = record.generation
     for change in changes:
         if isinstance(change, Attempt):
-            known = bool(attempts) and attempts[-1].number == change.number
-            check_move(change.id, attempts[-1].status if known else None, change.status)
-            attempts[-1 if known else len(attempts) :] = [change]
+            known = next(
+                (i for i, each in enumerate(attempts) if each.number == change.number), len(attempts)
+            )
+            check_move(change.id, attempts[known].status if known < len(attempts) else None, change.status)
+            attempts[known : known + 1] = [change]
         elif isinstance(change, Checkpoint):
             checkpoints[change.name] = change
         else:
@@ -203,20 +205,26 @@ class MemoryJournal(Journal):
         return list(self._runs[workflow_id].task_keys)
 
     def commit(self, claim: Claim, changes: Sequence[Change]) -> None:
+        rows = self._runs[claim.workflow_id]
         with self._lock:
-            rows = self._runs[claim.workflow_id]
             if rows.run.fence != claim.fence:
                 raise claim_lost(claim, rows.run)
             attempts = rows.attempts
+            replaced: list[Attempt | None] = []
             for change in changes:
                 if type(change) is Attempt:
-                    known = attempts.get((change.task_id, change.number))
-                    if change.status not in ATTEMPT_MOVES[known and known.status]:
-                        check_move(change.id, known and known.status, change.status)
+                    key = (
+                        change[1],
+                        change[2],
+                    )  # task_id, number: by place, the quickest way into a named tuple
+                    known = attempts.get(key)
+                    if change[3] not in ATTEMPT_MOVES[None if known is None else known[3]]:
+                        rows.take_back(changes, replaced)
+                        check_move(change.id, None if known is None else known.status, change.status)
+                    replaced.append(known)
+                    attempts[key] = change
             for change in changes:
-                if type(change) is Attempt:
-                    attempts[change.task_id, change.number] = change
-                else:
+                if type(change) is not Attempt:
                     rows.apply(change)
 
     def reference(self, workflow_id: str, key: str, name: str) -> Reference:
@@ -237,9 +245,18 @@ class _Rows:
     def task_keys(self) -> dict[str, None]:
         return dict.fromkeys(key for key, _ in self.attempts)
 
+    def take_back(self, changes: Sequence[Change], replaced: Sequence[Attempt | None]) -> None:
+        """Undo the first attempts among `changes`, in whose places `replaced` were."""
+        written = [change for change in changes if isinstance(change, Attempt)][: len(replaced)]
+        for change, before in reversed(list(zip(written, replaced, strict=True))):
+            if before is None:
+                del self.attempts[change.task_id, change.number]
+            else:
+                self.attempts[change.task_id, change.number] = before
+
     def apply(self, change: Change) -> None:
-        if isinstance(change, Checkpoint):
-            self.checkpoints[change.task_id, change.name] = change
+        if type(change) is Checkpoint:
+            self.checkpoints[change[0], change[1]] = change  # task_id and name
         elif isinstance(change, RunRecord):
             self.run = change
         else:

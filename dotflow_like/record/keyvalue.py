@@ -4,7 +4,7 @@ Keys, with `%` and `/` in a name written `%25` and `%2F`:
 
     <run>/run                               the row of the run
     <run>/tasks/<task>                      the row of a task: its attempts and its checkpoints
-    <run>/values/<task>/<name>/<number>     a checkpoint too large to lie in the row
+    <run>/values/<task>/<name>/<number>-<sum>   a checkpoint too large to lie in the row
 
 A row is one value, so an attempt is closed together with its result. It is three lines: a checksum of
 what follows, a JSON object, and the bytes of the checkpoints one after another:
@@ -44,6 +44,7 @@ _SUM = 32
 _START = len(_HEAD) + _SUM + 1
 _OPEN = (AttemptStatus.SCHEDULED, AttemptStatus.RUNNING)
 _encode_json = json.JSONEncoder(separators=(",", ":")).encode
+_decode_json = json.JSONDecoder().raw_decode
 
 
 class _Beside(NamedTuple):
@@ -58,6 +59,11 @@ class _Row(NamedTuple):
 
     record: TaskRecord
     data: bytes | None
+
+    @property
+    def fence(self) -> int:
+        """The claim under which it was written last."""
+        return self.record.attempts[-1].fence if self.record.attempts else 0
 
 
 class KeyValueJournal(Journal):
@@ -101,7 +107,7 @@ class KeyValueJournal(Journal):
         for key in keys:
             data = self.storage.get(prefix + _part(key))
             if data is not None:
-                header, _ = _unpack(data, prefix + _part(key))
+                header, _ = _unpack_task(data, prefix + _part(key), key)
                 references = {name: Stored(self, workflow_id, key, name) for name in header["checkpoints"]}
                 found[key] = _record_of(header, workflow_id, references)
         return found
@@ -119,7 +125,12 @@ class KeyValueJournal(Journal):
             else:
                 by_task.setdefault(change.task_id, []).append(change)
         with self._lock:
+            owned = self._runs[claim.workflow_id][0]
+            if owned.fence != claim.fence:
+                raise claim_lost(claim, owned)
             rows = {key: self._row(claim.workflow_id, key) for key in by_task}
+            if any(row.fence > claim.fence for row in rows.values()):
+                raise claim_lost(claim, self._read_run(claim.workflow_id)[0])
             records = {key: after(rows[key].record, of_task) for key, of_task in by_task.items()}
             for key, record in records.items():
                 self._write(claim, record, rows[key])
@@ -157,7 +168,7 @@ class KeyValueJournal(Journal):
         data = self.storage.get(where)
         if data is None:
             return _Row(TaskRecord(key), None)
-        header, body = _unpack(data, where)
+        header, body = _unpack_task(data, where, key)
         values = {
             name: _Beside(kept["at"], kept["sum"])
             if "at" in kept
@@ -174,18 +185,18 @@ class KeyValueJournal(Journal):
         }
         record = replace(record, checkpoints=checkpoints)
         data = _pack_task(record)
-        if not self.storage.put(where, data, expected=before.data):
+        written = self.storage.put(where, data, expected=before.data)
+        kept, dropped = _beside(before.record), _beside(record)
+        if written:
+            kept, dropped = dropped, kept
+        for key in dropped - kept:  # values no row mentions
+            self.storage.delete(key)
+        if not written:
             raise claim_lost(claim, self._read_run(claim.workflow_id)[0])
         if record.attempts and record.attempts[-1].status in _OPEN:
             self._rows[claim.workflow_id, record.task_id] = _Row(record, data)
         else:
             self._rows.pop((claim.workflow_id, record.task_id), None)
-        kept = {
-            checkpoint.value for checkpoint in checkpoints.values() if isinstance(checkpoint.value, _Beside)
-        }
-        for checkpoint in before.record.checkpoints.values():
-            if isinstance(checkpoint.value, _Beside) and checkpoint.value not in kept:
-                self.storage.delete(checkpoint.value.key)
 
     def _put_beside(self, claim: Claim, record: TaskRecord, checkpoint: Checkpoint) -> Checkpoint:
         """Put a large value under a key of its own, before the row that mentions it."""
@@ -193,7 +204,8 @@ class KeyValueJournal(Journal):
         if not isinstance(value, Encoded) or len(value.data) <= INLINE:
             return checkpoint
         place = f"{_part(claim.workflow_id)}/values/{_part(record.task_id)}/{_part(checkpoint.name)}"
-        beside = _Beside(f"{place}/{record.attempts[-1].number}", _sum(value.data))
+        sum_ = _sum(value.data)
+        beside = _Beside(f"{place}/{record.attempts[-1].number}-{sum_}", sum_)
         self.storage.put(beside.key, value.data)
         return checkpoint._replace(value=beside)
 
@@ -215,6 +227,8 @@ class KeyValueJournal(Journal):
 
     def _unpack_run(self, workflow_id: str, data: bytes) -> RunRecord:
         header, body = _unpack(data, _run_key(workflow_id))
+        if header["workflow_id"] != workflow_id:
+            raise _corrupt(_run_key(workflow_id), f"is the row of run {header['workflow_id']!r}")
         return run_from(header, self.codec.decode(body))
 
 
@@ -260,6 +274,12 @@ def _decoded(codec: Codec, data: bytes, where: str) -> Any:
         raise type(error)(f"{where}: {error}") from error
 
 
+def _beside(record: TaskRecord) -> set[str]:
+    """Return the keys of the values that do not lie in the row."""
+    values = (checkpoint.value for checkpoint in record.checkpoints.values())
+    return {value.key for value in values if isinstance(value, _Beside)}
+
+
 def _pack(header: Mapping[str, Any], body: bytes) -> bytes:
     rest = b"%b\n%b" % (_encode_json(header).encode("ascii"), body)
     return b"%b%b\n%b" % (_HEAD, _sum(rest).encode("ascii"), rest)
@@ -270,7 +290,14 @@ def _unpack(data: bytes, where: str) -> tuple[dict[str, Any], bytes]:
     if not data.startswith(_HEAD) or data[len(_HEAD) : _START - 1] != _sum(rest).encode("ascii"):
         raise _corrupt(where, "does not match its checksum")
     header, _, body = rest.partition(b"\n")
-    return json.loads(header), body
+    return _decode_json(header.decode("ascii"))[0], body
+
+
+def _unpack_task(data: bytes, where: str, key: str) -> tuple[dict[str, Any], bytes]:
+    header, body = _unpack(data, where)
+    if header["task"] != key:
+        raise _corrupt(where, f"is the row of task {header['task']!r}")
+    return header, body
 
 
 def _pack_task(record: TaskRecord) -> bytes:

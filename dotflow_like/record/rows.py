@@ -12,6 +12,10 @@ from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus
 __all__ = ["attempt_from", "attempt_row", "run_from", "run_row"]
 
 
+_STATUSES = {str(status): status for status in AttemptStatus}
+_OUTCOMES = {str(outcome): outcome for outcome in AttemptOutcome}
+
+
 def attempt_row(attempt: Attempt) -> dict[str, Any]:
     """Return an attempt without the names of its run and task, which its place says."""
     row: dict[str, Any] = {
@@ -52,8 +56,8 @@ def attempt_from(row: Mapping[str, Any], workflow_id: str, task_id: str) -> Atte
         workflow_id,
         task_id,
         row["number"],
-        AttemptStatus(row["status"]),
-        None if outcome is None else AttemptOutcome(outcome),
+        _STATUSES[row["status"]],
+        None if outcome is None else _OUTCOMES[outcome],
         datetime.fromisoformat(row["scheduled_at"]),
         _time(row["started_at"]),
         _time(row["finished_at"]),

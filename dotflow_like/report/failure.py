@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import sysconfig
+from contextlib import suppress
 
 from dotflow_like.model.records import TaskError
 from dotflow_like.model.status import RunStatus, TaskStatus
@@ -52,7 +53,8 @@ def _about(task: TaskRun) -> list[str]:
     if not task.errors:
         return [f"  task {task.task_id!r}: {task.reason}"]
     last = task.errors[-1]
-    lines = [f"  task {task.task_id!r}, attempt {last.attempt}: {last.exception}: {last.message}"]
+    attempt = f", attempt {last.attempt}" if last.attempt else ""  # none was made of a map without items
+    lines = [f"  task {task.task_id!r}{attempt}: {last.exception}: {last.message}"]
     return lines + [f"  {line}" for frame in _frames(last) for line in frame.splitlines()]
 
 
@@ -69,5 +71,13 @@ def _how_to_resume(run: RunView, resumable: bool) -> str:
 
 
 def _write(lines: list[str]) -> None:
-    sys.stderr.write("\n".join(lines) + "\n")
-    sys.stderr.flush()
+    """Write to stderr; a stream that is gone, or cannot show every letter, is no reason to fail."""
+    text = "\n".join(lines) + "\n"
+    if sys.stderr is None:  # a program without a console
+        return
+    with suppress(OSError, ValueError):  # gone: a broken pipe, a closed file
+        try:
+            sys.stderr.write(text)
+        except UnicodeEncodeError:
+            sys.stderr.write(text.encode("ascii", "backslashreplace").decode("ascii"))
+        sys.stderr.flush()

@@ -85,7 +85,9 @@ def guarded(who: str, call: Callable[..., Any], /, *args: Any, **kwargs: Any) ->
     """Call something of the user's that may not change the run: what it raises is logged."""
     try:
         call(*args, **kwargs)
-    except (Exception, SystemExit):
+    except KeyboardInterrupt:  # Ctrl-C is for the run
+        raise
+    except BaseException:
         name = getattr(call, "__qualname__", None) or type(call).__qualname__
         logger.exception("%s (%s) raised; the run goes on unchanged", who, name)
 

@@ -13,10 +13,13 @@ from dotflow_like.errors import RunFailed, TaskFailure
 from dotflow_like.model.context import Context
 from dotflow_like.model.records import Attempt, Held, Reference, TaskError, full_name
 from dotflow_like.model.status import Mode, RunStatus, TaskStatus
-from dotflow_like.plan.graph import Node
+from dotflow_like.plan.node import Node
+from dotflow_like.plan.plan import Plan
 
 __all__ = ["RunView", "TaskRun"]
 
+_SHOWN = 10_000
+"""How many parts of a result `to_dict` shows."""
 _COMPLETED = TaskStatus.COMPLETED
 _PENDING = TaskStatus.PENDING
 
@@ -63,8 +66,8 @@ class TaskRun:
         self.status = _PENDING
         self.reason: str | None = None
         self.restored = False
-        self.errors: list[TaskError] = []
-        self.attempts: list[Attempt] = []
+        self.errors: tuple[TaskError, ...] = ()
+        self.attempts: tuple[Attempt, ...] = ()
         self.items: list[TaskRun] | None = None
 
     @property
@@ -158,7 +161,7 @@ class TaskRun:
             ],
         }
         if self.items is None:
-            shown["result"] = _plain(self.result)
+            shown["result"] = _Plain().show(self)
         else:
             shown["items"] = [item.to_dict() for item in self.items]
         return shown
@@ -221,6 +224,25 @@ class RunView:
     on_failure: Callable[..., Any] | None
     thread: Thread | None
     _by_key: dict[str, TaskRun]
+
+    def _prepare(
+        self,
+        plan: Plan,
+        workflow_id: str,
+        config: Any,
+        on_success: Callable[..., Any] | None,
+        on_failure: Callable[..., Any] | None,
+    ) -> None:
+        """Become the run of `plan` that has not begun."""
+        self.workflow_id, self.mode, self.config, self.thread = workflow_id, plan.mode, config, None
+        self.status, self.reason, self.started, self.finished = RunStatus.PENDING, None, None, None
+        self.on_success, self.on_failure = on_success, on_failure
+        by_key: dict[str, TaskRun] = {}
+        self._by_key = by_key
+        for key, node in plan.graph.items():
+            previous = node.previous
+            by_key[key] = TaskRun(node, workflow_id, None if previous is None else by_key[previous.key])
+        self.tasks = list(by_key.values())
 
     def __getitem__(self, task: Task[..., Any] | str) -> TaskRun:
         """Return the `TaskRun` of a task, or of a task id.
@@ -334,13 +356,28 @@ def _iso(at: datetime | None) -> str | None:
     return None if at is None else at.isoformat()
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
-    kind = type(value)
-    if value is None or kind in (bool, int, str) or (kind is float and math.isfinite(value)):
-        return value
-    if depth < 50:  # deeper, and a value that contains itself, is shown by its type
-        if kind is list:
-            return [_plain(each, depth + 1) for each in value]
-        if kind is dict and all(type(key) is str for key in value):
-            return {key: _plain(each, depth + 1) for key, each in value.items()}
-    return f"<{full_name(kind)}>"
+class _Plain:
+    """Shows a value as plain data: what is none, or too much, by its type."""
+
+    def __init__(self) -> None:
+        self._left = _SHOWN
+
+    def show(self, task: TaskRun) -> Any:
+        try:
+            return self._show(task.result, 0)
+        except Exception as error:  # damaged, out of reach, or of a class that cannot be loaded here
+            return f"<not readable: {type(error).__name__}>"
+
+    def _show(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        self._left -= 1
+        if value is None or kind in (bool, str) or (kind is float and math.isfinite(value)):
+            return value
+        if kind is int and value.bit_length() < 10_000:  # json refuses more than 4,300 digits
+            return value
+        if depth < 50 and self._left > 0:  # deeper is also what contains itself
+            if kind is list:
+                return [self._show(each, depth + 1) for each in value]
+            if kind is dict and all(type(key) is str for key in value):
+                return {key: self._show(each, depth + 1) for key, each in value.items()}
+        return f"<{full_name(kind)}>"

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from dotflow_like.testing.fake_clock import FakeClock
@@ -27,7 +28,9 @@ def __getattr__(name: str) -> Any:
         from dotflow_like.errors import MissingExtra
 
         raise MissingExtra("StorageContract runs under pytest: pip install pytest") from error
-    pytest.register_assert_rewrite("dotflow_like.testing.storage_contract")
+    place = "dotflow_like.testing.storage_contract"
+    if place not in sys.modules:
+        pytest.register_assert_rewrite(place)
     from dotflow_like.testing.storage_contract import StorageContract
 
     return StorageContract

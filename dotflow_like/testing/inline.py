@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any, Unpack
 
+from dotflow_like import clock
 from dotflow_like.config import RunOptions
 from dotflow_like.declare.task import Task
 from dotflow_like.manager import Run, Workflow
@@ -16,7 +18,7 @@ __all__ = ["run_inline"]
 def run_inline(tasks: Workflow | Iterable[Task[..., Any] | str], **options: Unpack[RunOptions]) -> Run:
     """Run tasks, or a workflow, in this thread and without waiting, whatever the mode.
 
-    Delays of retries are skipped by a `FakeClock`; parallel tasks run one after another; a run in the
+    Delays of retries are skipped by a `FakeClock`, the one whose block this is in or a new one; parallel tasks run one after another; a run in the
     background has ended when this returns.
 
     Args:
@@ -29,5 +31,5 @@ def run_inline(tasks: Workflow | Iterable[Task[..., Any] | str], **options: Unpa
     workflow = tasks if isinstance(tasks, Workflow) else Workflow(tasks)
     if options.get("mode") == "parallel":
         options["executor"] = "inline"
-    with FakeClock():
+    with nullcontext() if isinstance(clock.current(), FakeClock) else FakeClock():
         return workflow.run(**options).wait()

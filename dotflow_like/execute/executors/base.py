@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dotflow_like.execute.call import Call, Outcome
+from dotflow_like.execute.call import Call
 from dotflow_like.execute.inbox import Inbox
 from dotflow_like.record.journal import Codec
 
-__all__ = ["Done", "Executor", "Started"]
+__all__ = ["Executor", "Started"]
 
 
 class Started(NamedTuple):
@@ -19,25 +19,19 @@ class Started(NamedTuple):
     call: Call
 
 
-class Done(NamedTuple):
-    """A call has ended; `worker` is None where it ran inline."""
-
-    call: Call
-    outcome: Outcome
-    worker: str | None = None
-
-
 class Executor(ABC):
     """Runs calls. Used by one run, from the thread its kernel runs in.
 
-    For every call it is given it puts, sooner or later, one `Done` in the inbox, unless `stop`
-    returned True for it; and a `Started` before, if the call has a time limit.
+    Every call it is given it puts, sooner or later, in the inbox, with its outcome, unless `stop`
+    returned True for it; and a `Started` before, if its task has a time limit.
 
     Attributes:
         slots: how many calls it runs at once; it is never given more.
+        in_body: whether a body runs in the run's own thread just now.
     """
 
     slots: int
+    in_body = False
 
     def open(self, inbox: Inbox, codec: Codec | None) -> None:
         """Begin: messages go to `inbox`; results are encoded by `codec`, the same for all calls."""
@@ -58,7 +52,7 @@ class Executor(ABC):
 
         Returns:
             True when its body runs no more, and nothing will be heard of it. False when it cannot be
-            stopped: its slot is free, its body goes on, and its `Done` will come when that ends.
+            stopped: its slot is free, its body goes on, and the call will come when that ends.
         """
 
     @abstractmethod

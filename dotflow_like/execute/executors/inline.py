@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dotflow_like.execute.call import Call, Outcome, perform
 from dotflow_like.execute.control import Terminated
-from dotflow_like.execute.executors.base import Done, Executor
+from dotflow_like.execute.executors.base import Executor
 from dotflow_like.execute.executors.threads import ThreadExecutor
 from dotflow_like.execute.inbox import Inbox
 from dotflow_like.record.journal import Codec
@@ -29,7 +29,6 @@ class InlineExecutor(Executor):
         self._all_beside = beside
         self._beside = ThreadExecutor(1)
         self._interruptible = threading.current_thread() is threading.main_thread()
-        self.in_body = False
 
     def open(self, inbox: Inbox, codec: Codec | None) -> None:
         super().open(inbox, codec)
@@ -40,7 +39,8 @@ class InlineExecutor(Executor):
             if self._all_beside or call.task.timeout is not None:
                 self._beside.submit((call,))
             else:
-                self.inbox.put(Done(call, self._perform(call)))
+                call.outcome = self._perform(call)
+                self.inbox.put(call)
 
     def stop(self, call: Call) -> bool:
         return self._beside.stop(call)

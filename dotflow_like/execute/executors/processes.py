@@ -11,11 +11,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from typing import Any
 
-from dotflow_like.errors import NotSerializable, WorkerDied
+from dotflow_like.errors import CodecError, NotSerializable, StorageError, WorkerDied
 from dotflow_like.execute.call import Call, Outcome
-from dotflow_like.execute.executors.base import Done, Executor, Started
+from dotflow_like.execute.executors.base import Executor, Started
 from dotflow_like.execute.executors.wire import Frames, Pickled, dumps, load_error, loads, receive, send
 from dotflow_like.plan.inputs import Source
 from dotflow_like.record.journal import Codec, Encoded
@@ -43,17 +42,20 @@ class ProcessExecutor(Executor):
         self.slots = slots
         self._idle: list[_Worker] = []
         self._busy: dict[Call, _Worker] = {}
-        self._numbers: dict[Any, tuple[int, Frames]] = {}
+        self._numbers: dict[int, tuple[int, Frames]] = {}  # by id: the plan holds the functions
 
     def submit(self, calls: Sequence[Call]) -> None:
         for call in calls:
             try:
                 number, function = self._function(call)
                 payload = self._payload(call)
-            except Exception as error:
-                self.inbox.put(Done(call, Outcome(error=_unsendable(call, error))))
+            except (CodecError, StorageError) as error:  # a result it is given cannot be read
+                self._ended(call, Outcome(error=error), None)
                 continue
-            worker = self._idle.pop() if self._idle else self._start()
+            except Exception as error:
+                self._ended(call, Outcome(error=_unsendable(call, error)), None)
+                continue
+            worker = self._free_worker()
             self._busy[call] = worker
             worker.call = call
             try:
@@ -93,9 +95,11 @@ class ProcessExecutor(Executor):
 
     def _function(self, call: Call) -> tuple[int, Frames]:
         body = call.task.fn
-        if body not in self._numbers:
-            self._numbers[body] = len(self._numbers), dumps(body)
-        return self._numbers[body]
+        if id(body) not in self._numbers:
+            # cloudpickle sorts the names in a class: the order its methods run in goes beside it
+            order = [method.name for method in call.task.methods]
+            self._numbers[id(body)] = len(self._numbers), dumps((body, order))
+        return self._numbers[id(body)]
 
     def _payload(self, call: Call) -> Frames:
         asks = any(each.source is Source.CONTEXT for each in call.inputs)
@@ -104,6 +108,14 @@ class ProcessExecutor(Executor):
         encoded = call.codec is not None
         content = (call.attempt, params, call.inputs, call.results, call.previous, encoded, announced)
         return dumps(content, self.codec)
+
+    def _free_worker(self) -> _Worker:
+        while self._idle:
+            worker = self._idle[-1]
+            if not worker.connection.poll():
+                return self._idle.pop()
+            self._died(worker)  # an idle worker has nothing to say: what can be read is its end
+        return self._start()
 
     def _start(self) -> _Worker:
         worker = _Worker(self.codec)
@@ -128,10 +140,9 @@ class ProcessExecutor(Executor):
         if kind == "failed":
             if frames:
                 record.load_with(lambda: load_error(frames))
-            self.inbox.put(Done(call, Outcome(error=record), worker.name))
+            self._ended(call, Outcome(error=record), worker)
         else:
-            value = Encoded(frames[0]) if kind == "encoded" else Pickled(frames)
-            self.inbox.put(Done(call, Outcome(value), worker.name))
+            self._ended(call, Outcome(Encoded(frames[0])) if kind == "encoded" else Pickled(frames), worker)
 
     def _died(self, worker: _Worker) -> None:
         self.inbox.forget(worker.connection)
@@ -143,7 +154,12 @@ class ProcessExecutor(Executor):
         problem = WorkerDied(
             f"the worker process ({worker.name}) that ran attempt {worker.call.attempt.id} ended under it: {how}"
         )
-        self.inbox.put(Done(worker.call, Outcome(error=problem), worker.name))
+        self._ended(worker.call, Outcome(error=problem), worker)
+
+    def _ended(self, call: Call, outcome: Outcome, worker: _Worker | None) -> None:
+        call.outcome = outcome
+        call.worker = None if worker is None else worker.name
+        self.inbox.put(call)
 
 
 class _Worker:

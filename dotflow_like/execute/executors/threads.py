@@ -8,7 +8,7 @@ from contextvars import copy_context
 from queue import SimpleQueue
 
 from dotflow_like.execute.call import Call, perform
-from dotflow_like.execute.executors.base import Done, Executor, Started
+from dotflow_like.execute.executors.base import Executor, Started
 
 __all__ = ["ThreadExecutor"]
 
@@ -58,10 +58,11 @@ class ThreadExecutor(Executor):
         worker = f"thread {threading.get_native_id()}"
         while (call := self._todo.get()) is not None:
             self.inbox.put(Started(call))
-            outcome = perform(call)
+            call.outcome = perform(call)
+            call.worker = worker
             with self._lock:
                 given_up = call not in self._running
                 self._running.discard(call)
-            self.inbox.put(Done(call, outcome, worker))
+            self.inbox.put(call)
             if given_up:
                 return

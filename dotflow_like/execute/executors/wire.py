@@ -18,6 +18,7 @@ from typing import Any
 import cloudpickle
 
 from dotflow_like.declare.task import Task
+from dotflow_like.execute.call import Outcome
 
 __all__ = ["Frames", "Pickled", "dump_error", "dumps", "load_error", "loads", "receive", "send"]
 
@@ -77,19 +78,21 @@ def load_error(frames: Frames) -> BaseException:
     return chain[0][0]
 
 
-class Pickled:
+class Pickled(Outcome):
     """A result as a worker made it: loaded when somebody asks, handed on to other workers as it is."""
 
+    __slots__ = ("_frames",)
+
     def __init__(self, frames: Frames) -> None:
+        super().__init__()
         self._frames = frames
-        self._loaded: tuple[Any] | None = None
 
     def load(self) -> Any:
-        """Return the value; always the same object."""
-        if self._loaded is None:
-            self._loaded = (loads(self._frames),)
+        """Return the result; always the same object."""
+        if self._frames:
+            self.value = loads(self._frames)
             self._frames = []  # not twice in memory
-        return self._loaded[0]
+        return self.value
 
     def __reduce__(self) -> tuple[Any, ...]:
         frames = self._frames or dumps(self.load())

@@ -72,11 +72,14 @@ class _Server:
                 stream.flush()
         if isinstance(outcome.error, BaseException):
             return _failure(outcome.error, attempt.number)
-        return _success(outcome.value if encoded else outcome.value.load(), attempt.number)
+        return _success(outcome.value, attempt.number)
 
     def _task(self, number: int) -> Task[..., Any]:
         if number not in self._tasks:
-            self._tasks[number] = Task(loads(self._functions[number]))
+            body, order = loads(self._functions[number])
+            made: Task[..., Any] = Task(body)
+            methods = sorted(made.methods, key=lambda method: order.index(method.name))
+            self._tasks[number] = made._derive(methods=tuple(methods))
         return self._tasks[number]
 
 

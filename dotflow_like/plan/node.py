@@ -1,0 +1,108 @@
+"""A task in a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+from dotflow_like.declare.task import Task
+from dotflow_like.errors import PlanError
+from dotflow_like.plan.inputs import Input, Source, needs_of
+
+__all__ = ["Graph", "Node", "Rule"]
+
+
+class Rule(Enum):
+    """What an edge asks of the task it comes from."""
+
+    NEEDS = "needs its value"
+    AFTER = "order only"
+
+
+class Node:
+    """A task in a plan.
+
+    Attributes:
+        key: its task key, unique in the run.
+        task: the declaration.
+        inputs: how its parameters are filled.
+        edges: keys of the tasks it waits for, each with its rule.
+        followers: the nodes that wait for it.
+        previous: the node whose result is its previous context, None at the head of a chain.
+        needs: keys of the results its inputs stand for.
+        is_map: whether its function is called once per item.
+        takes_previous: whether a parameter gets the previous context.
+        items: of a map over constants, a node for each; None before they are known, and of no map.
+    """
+
+    __slots__ = (
+        "edges",
+        "followers",
+        "inputs",
+        "is_map",
+        "items",
+        "key",
+        "needs",
+        "previous",
+        "takes_previous",
+        "task",
+    )
+
+    def __init__(self, key: str, task: Task[..., Any]) -> None:
+        self.key = key
+        self.task = task
+        self.inputs: tuple[Input, ...] = ()
+        self.edges: dict[str, Rule] = {}
+        self.followers: list[Node] = []
+        self.previous: Node | None = None
+        self.needs: Sequence[str] = ()
+        self.is_map = False
+        self.takes_previous = False
+        self.items: list[Node] | None = None
+
+    def fill(self, inputs: tuple[Input, ...]) -> None:
+        """Set how its parameters are filled, and what follows from that."""
+        self.inputs = inputs
+        self.needs = [need.key for each in inputs for need in needs_of(each)]
+        self.is_map = any(each.source is Source.ITEMS for each in inputs)
+        self.takes_previous = any(each.source is Source.PREVIOUS for each in inputs) or bool(
+            self.task.methods
+        )
+
+    @property
+    def may_read_all(self) -> bool:
+        """Whether it may read any result before it: what it reads cannot be told from its inputs."""
+        told = self.task.signature.inspectable
+        return not told or any(each.source is Source.CONTEXT for each in self.inputs)
+
+    def item(self, index: int, inputs: tuple[Input, ...]) -> Node:
+        """Return the node of an item of this map, counted from 0, whose own inputs are `inputs`."""
+        made = Node(f"{self.key}[{index}]", self.task)
+        made.fill((*(each for each in self.inputs if each.source is not Source.ITEMS), *inputs))
+        made.previous = self.previous
+        return made
+
+    def items_over(self, iterated: Mapping[str, Sequence[Input]]) -> list[Node]:
+        """Return the nodes of this map's items.
+
+        Args:
+            iterated: for each parameter it iterates over, how each item fills it.
+
+        Raises:
+            PlanError: they are not of one length.
+        """
+        lengths = {name: len(values) for name, values in iterated.items()}
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+            raise PlanError(
+                f"task {self.key!r} maps over parameters of different lengths: {told}; make them equal"
+            )
+        return [self.item(i, inputs) for i, inputs in enumerate(zip(*iterated.values(), strict=True))]
+
+    def __repr__(self) -> str:
+        return f"<node {self.key!r}>"
+
+
+Graph = dict[str, Node]
+"""Nodes by key, in the order the tasks are listed."""
