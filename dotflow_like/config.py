@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, TypedDict
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from dotflow_like.declare.signature import accepts
 from dotflow_like.declare.workflow import Definition
@@ -17,6 +17,10 @@ from dotflow_like.plan.resume import OnChanges
 from dotflow_like.record.journal import Journal, MemoryJournal
 from dotflow_like.record.storage.base import Storage
 from dotflow_like.report.observers import Metrics, Tracer, check_provider
+
+if TYPE_CHECKING:  # what is only named in annotations is not worth its time to import
+    from pathlib import Path
+    from uuid import UUID
 
 __all__ = ["Config", "Order", "RunOptions", "open_journal"]
 
@@ -42,7 +46,7 @@ class Config:
     grace: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.storage == "" or not isinstance(self.storage, Storage | str | Path | None):
+        if self.storage == "" or not isinstance(self.storage, Storage | str | os.PathLike | None):
             raise ConfigError(
                 f"storage is {self.storage!r}; give a folder, a URL such as 'file:///abs/dir', or a Storage"
             )
@@ -148,7 +152,9 @@ class Order:
 
     def _check_resume(self) -> None:
         if self.workflow_id is not None:
-            if not isinstance(self.workflow_id, str | UUID) or not str(self.workflow_id):
+            if not (isinstance(self.workflow_id, str) or _is_uuid(self.workflow_id)) or not str(
+                self.workflow_id
+            ):
                 raise ConfigError(
                     f"workflow_id is {self.workflow_id!r}; give a text that is not empty, or a UUID"
                 )
@@ -172,6 +178,11 @@ class Order:
                 "resume=True needs a storage that outlives the process: storage='a-folder', or any other; "
                 "the default keeps results in memory"
             )
+
+
+def _is_uuid(value: object) -> bool:
+    uuid = sys.modules.get("uuid")  # whoever has one has imported it
+    return uuid is not None and isinstance(value, uuid.UUID)
 
 
 def open_journal(config: Config, definition: Definition) -> Journal:

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from functools import partial
-from types import BuiltinFunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from dotflow_like.model.context import TaskContext
 
@@ -61,8 +62,20 @@ class Signature(NamedTuple):
         return [parameter.name for parameter in self.parameters if parameter.role is Role.VALUE]
 
 
+_read: WeakKeyDictionary[FunctionType, Signature] = WeakKeyDictionary()
+
+
 def signature_of(function: Callable[..., Any], *, method: bool = False) -> Signature:
-    """Read the signature of `function`; of a `method` without its first parameter."""
+    """Read the signature of `function`, once; of a `method` without its first parameter."""
+    if method or not isinstance(function, FunctionType):
+        return _signature_of(function, method)
+    found = _read.get(function)
+    if found is None:
+        found = _read[function] = _signature_of(function, method)
+    return found
+
+
+def _signature_of(function: Callable[..., Any], method: bool) -> Signature:
     try:
         parameters = list(_inspected(function).parameters.values())
     except (ValueError, TypeError):

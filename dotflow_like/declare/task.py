@@ -16,7 +16,7 @@ from dotflow_like.declare.signature import Role, Signature, signature_of, united
 from dotflow_like.errors import DeclarationError
 from dotflow_like.model.policy import RetryPolicy
 
-__all__ = ["Task", "as_task", "task"]
+__all__ = ["Task", "as_task", "listed_for", "task"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -134,7 +134,7 @@ class Task(Generic[P, R]):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        listed = _listed_for(self.fn)
+        listed = listed_for(self.fn)
         if listed is self:
             return _listed, (self.fn.__module__, self.fn.__qualname__)
         state = {word: self.__dict__[word] for word in ("fn", "name", "methods", "origin", *_DEFAULTS)}
@@ -341,7 +341,7 @@ def _looks_of(fn: Any, name: str) -> dict[str, Any]:
     return {"__qualname__": name, "__module__": None} | looks | {"__name__": name, "__wrapped__": fn}
 
 
-def _listed_for(fn: Any) -> Task[..., Any] | None:
+def listed_for(fn: Any) -> Task[..., Any] | None:
     """Return the task that stands in a module under the name of `fn`, so that a pickle cannot name `fn` itself."""
     module = getattr(fn, "__module__", None)
     # a script's own functions have to go by value, which is cloudpickle's work

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
 from typing import Any
@@ -219,8 +220,23 @@ def _awaited(awaitable: Any) -> Any:
     # this thread runs a loop already, a notebook's for instance, and cannot run another
     from concurrent.futures import ThreadPoolExecutor
 
+    beside: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None]] = []
+
+    async def wait_beside() -> Any:
+        beside.append((asyncio.get_running_loop(), asyncio.current_task()))
+        return await awaitable
+
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(copy_context().run, asyncio.run, wait()).result()
+        future = pool.submit(copy_context().run, asyncio.run, wait_beside())
+        try:
+            return future.result()
+        except BaseException:
+            if not future.done() and beside:  # Ctrl-C, which only this thread gets
+                loop, waiting = beside[0]
+                assert waiting is not None, "it was taken inside a task"
+                with suppress(RuntimeError):  # it has closed meanwhile
+                    loop.call_soon_threadsafe(waiting.cancel)
+            raise
 
 
 def _from_body(error: BaseException) -> BaseException:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import selectors
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import selectors
     import socket
 
 __all__ = ["Inbox"]
@@ -57,6 +57,8 @@ class Inbox:
 
     def watch(self, descriptor: Any, receive: Callable[[], None]) -> None:
         """Call `receive`, in the reader's thread, whenever `descriptor` can be read; it puts what it finds."""
+        import selectors
+
         if self._selector is None:
             import socket
 

@@ -7,35 +7,32 @@ of the next are one transaction, and a body starts only after the row that says 
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
-from datetime import timedelta
-from itertools import count
+from collections.abc import Mapping
+from dataclasses import replace
 from queue import Empty
-from typing import Any
+from typing import NamedTuple
 
 from dotflow_like.clock import Clock
 from dotflow_like.errors import TaskCancelled, TaskTimeout, WorkerDied
+from dotflow_like.execute.attempts import closed, completed, opened, scheduled
 from dotflow_like.execute.call import Call
 from dotflow_like.execute.control import Control, Stop
 from dotflow_like.execute.executors.base import Executor, Started
 from dotflow_like.execute.inbox import Inbox
+from dotflow_like.execute.items import items_of
+from dotflow_like.execute.timers import Timers
 from dotflow_like.model.records import (
-    NO_METADATA,
     RESULT,
-    Attempt,
     Checkpoint,
     Reference,
     TaskError,
     TaskRecord,
 )
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus, TaskStatus
-from dotflow_like.plan.inputs import Input, Need, Source
-from dotflow_like.plan.node import Node, Rule
+from dotflow_like.plan.node import Rule
 from dotflow_like.plan.plan import Plan
-from dotflow_like.plan.resume import Decision, beyond, decide_items, warnings_of
+from dotflow_like.plan.resume import Decision
 from dotflow_like.record.journal import Change, Claim, Journal, reopened
 from dotflow_like.report.events import (
     RunEnded,
@@ -54,17 +51,12 @@ __all__ = ["Kernel", "Settings"]
 
 # bound once: an attribute of an enumeration is looked up through its metaclass
 _PENDING, _RUNNING, _COMPLETED = TaskStatus.PENDING, TaskStatus.RUNNING, TaskStatus.COMPLETED
-_ATTEMPT_RUNNING, _ATTEMPT_COMPLETED = AttemptStatus.RUNNING, AttemptStatus.COMPLETED
-_SUCCESS = AttemptOutcome.SUCCESS
-# a named tuple of all its values in order, in half the time of calling its class
-_made: Any = tuple.__new__
 _NO_RESULTS: Mapping[str, Reference] = {}
 _SETTLED = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.SKIPPED)
 _TaskEvent = type[TaskStarted] | type[TaskEnded] | type[TaskRetrying] | type[TaskRestored] | type[TaskSkipped]
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """How a run behaves.
 
     Attributes:
@@ -110,7 +102,6 @@ class Kernel:
         self._executor = executor
         self._observer = observer
         self._settings = settings
-        self._clock = clock
         self._now = clock.now
         self._at = clock.now()
         self._codec = journal.codec
@@ -123,8 +114,7 @@ class Kernel:
         self._again: deque[TaskRun] = deque()  # tried again: also when nothing new starts
         self._delayed: set[TaskRun] = set()  # waiting for their next attempt's time
         self._due: set[TaskRun] = set()  # of those, the ones whose time has come while their old body goes on
-        self._timers: list[tuple[float, int, Callable[[Any], None], Any]] = []
-        self._ticket = count()
+        self._timers = Timers(clock)
         # what is under way
         self._running: dict[Call, TaskRun] = {}
         self._given_up: dict[Call, TaskRun] = {}  # ended for the run, though their bodies go on
@@ -154,9 +144,9 @@ class Kernel:
                     break
                 self._take_messages()
             self._finish()
-        except BaseException:
+        except BaseException as error:
             self.control.close()
-            self._view.status = RunStatus.FAILED
+            self._view.status, self._view.reason = RunStatus.FAILED, f"{type(error).__name__}: {error}"
             self._view.finished = self._now()
             raise
         finally:
@@ -170,7 +160,7 @@ class Kernel:
         view.started = self._at = self._now()
         view.status = RunStatus.RUNNING
         if self._settings.timeout is not None:
-            self._after(self._settings.timeout, self._run_timed_out, None)
+            self._timers.after(self._settings.timeout, self._run_timed_out, None)
         if self._observer is not None:
             info = {
                 "workflow": plan.workflow,
@@ -222,21 +212,16 @@ class Kernel:
             self._journal.commit(self._claim, changes)
 
     def _take_messages(self) -> None:
-        timers, inbox = self._timers, self._inbox
-        patience = self._clock.patience(timers[0][0], idle=not self._running) if timers else None
+        inbox = self._inbox
         try:
-            message = inbox.get(patience)
+            message = inbox.get(self._timers.patience(idle=not self._running))
             self._at = self._now()  # one time for all of a turn
             self._take(message)
             while not inbox.empty():  # what has come together is committed together
                 self._take(inbox.get(0))
         except Empty:
             self._at = self._now()
-        if timers:
-            now = self._clock.monotonic()
-            while timers and timers[0][0] <= now:
-                _, _, act, about = heapq.heappop(timers)
-                act(about)
+        self._timers.run_due()
 
     def _take(self, message: Call | Started | None) -> None:
         if isinstance(message, Call):
@@ -244,7 +229,7 @@ class Kernel:
         elif type(message) is Started:
             timeout = message.call.task.timeout
             if timeout is not None and message.call in self._running:
-                self._after(timeout, self._deadline, message.call)
+                self._timers.after(timeout, self._deadline, message.call)
         else:
             self._asked_to_stop()
 
@@ -296,18 +281,7 @@ class Kernel:
             self._ready.append(run)
 
     def _open(self, run: TaskRun) -> None:
-        node, now, attempts, number = run._node, self._at, run.attempts, 1
-        if attempts:
-            last = attempts[-1]
-            number = last.number + 1
-            if last.status is AttemptStatus.SCHEDULED:
-                number, now, attempts = last.number, max(now, last.scheduled_at), attempts[:-1]
-        workflow_id, owner, fence = self._claim
-        attempt = _made(Attempt, (
-            workflow_id, node.key, number, _ATTEMPT_RUNNING, None, now, now, None,
-            owner, fence, None, None, NO_METADATA, run._generation,
-        ))  # fmt: skip
-        run.attempts = (*attempts, attempt)
+        node, attempt = run._node, opened(run, self._claim, self._at)
         if self._observer is not None and not run.errors:
             self._announcements.append((TaskStarted, run))
         run.status = _RUNNING
@@ -327,79 +301,35 @@ class Kernel:
 
     def _expand(self, run: TaskRun) -> None:
         """Turn a map into its items."""
-        node = run._node
         self._write()  # what it iterates over may have come in this turn
         try:
-            nodes = node.items if node.items is not None else self._items_over_results(node)
-            decisions = self._decide_items(node, nodes)
-        except Exception as error:  # a result that cannot be read or iterated, lengths that differ, `raise`
+            items = items_of(run._node, self._runs, self._plan, self._journal, run.workflow_id)
+        except Exception as error:
             run.errors = (TaskError.of(error, 0),)
             run.reason = f"its items could not be made: {error}"
             self._ended_without_value(run, TaskStatus.FAILED)
             return
+        self._records |= items.records
+        for key in items.surplus:
+            self._reopen(key, discard=True)
         run.items = []
         pending = []
-        for each in nodes:
+        for each in items.nodes:
             item = TaskRun(each, run.workflow_id, run._previous)
             item._map = run
             run.items.append(item)
             self._runs[each.key] = item
-            if not self._restored(item, decisions):
+            if not self._restored(item, items.decisions):
                 pending.append(item)
-        if pending or not nodes:
+        if pending or not items.nodes:
             run.status = _RUNNING
             self._announce(TaskStarted, run)
         run._waiting = len(pending)
         for item in pending:
             self._make_ready(item)
         if not pending:
-            run.restored = bool(nodes)
+            run.restored = bool(items.nodes)
             self._end_map(run)
-
-    def _items_over_results(self, node: Node) -> list[Node]:
-        iterated: dict[str, list[Input]] = {}
-        for each in node.inputs:
-            if each.source is Source.ITEMS:
-                iterated[each.name] = self._inputs_over(each)
-        return node.items_over(iterated)
-
-    def _inputs_over(self, each: Input) -> list[Input]:
-        if type(each.payload) is not Need:
-            return [Input(each.name, Source.CONSTANT, value) for value in each.payload]
-        over = self._runs[each.payload.key]
-        if over.items is not None:  # item by item, without loading anything
-            return [Input(each.name, Source.RESULT, Need(item.task_id)) for item in over.items]
-        return [Input(each.name, Source.CONSTANT, value) for value in over.result]
-
-    def _decide_items(self, node: Node, items: list[Node]) -> Mapping[str, Decision]:
-        plan, workflow_id = self._plan, self._claim.workflow_id
-        if not plan.resumed:
-            return plan.decisions
-        if node.items is not None:
-            number = plan.decisions.get(beyond(node))
-            if number is not None and number.discard:
-                self._discard_items(node, keep=[item.key for item in items])
-            return plan.decisions
-        for item in items:
-            plan.identities.of(item)  # raises what would otherwise be raised once it has run
-        if plan.decisions[node.item(0, ()).key].discard:
-            self._discard_items(node, keep=[])
-            return {}
-        records = self._journal.tasks(workflow_id, [item.key for item in items])
-        decisions = decide_items(items, records, plan.identities, plan.policies, workflow_id)
-        for warning in warnings_of(decisions, workflow_id):
-            warn(warning, in_run=True, workflow_id=workflow_id)
-        self._records |= records
-        return decisions
-
-    def _discard_items(self, node: Node, keep: Collection[str]) -> None:
-        """Discard what is recorded of a map's items, those it no longer has too."""
-        workflow_id = self._claim.workflow_id
-        keys = [key for key in self._journal.task_keys(workflow_id) if key.startswith(f"{node.key}[")]
-        self._records |= self._journal.tasks(workflow_id, [key for key in keys if key not in keep])
-        for key in keys:
-            if key not in keep:
-                self._reopen(key, discard=True)
 
     # Attempts end
 
@@ -413,22 +343,15 @@ class Kernel:
         if outcome.error is not None:
             self._attempt_failed(run, call, outcome.error, interrupted=outcome.interrupted)
             return
-        attempt = call.attempt
-        key, started, ended = attempt.task_id, attempt.started_at, self._at
-        assert started is not None, "it was running"
-        ended = max(ended, started)  # the clock may have been set back
-        closed = _made(Attempt, (
-            *attempt[:3], _ATTEMPT_COMPLETED, _SUCCESS, *attempt[5:7], ended, *attempt[8:10], call.worker, *attempt[11:]
-        ))  # fmt: skip
-        run.attempts = (*run.attempts[:-1], closed)
+        key, attempt = run._node.key, completed(run, self._at, call.worker)
         if self._codec is None:
             run._value = outcome
-            checkpoint = _made(Checkpoint, (key, RESULT, outcome, None, None))
+            checkpoint = Checkpoint(key, RESULT, outcome)
         else:
             run._value = self._journal.reference(run.workflow_id, key, RESULT)
             identity = self._plan.identities.of(run._node)
             checkpoint = Checkpoint(key, RESULT, outcome.value, identity.inputs, identity.code)
-        self._changes += (closed, checkpoint)
+        self._changes += (attempt, checkpoint)
         run.status = _COMPLETED
         if self._observer is not None or run._node.task.callback is not None:
             self._announcements.append((TaskEnded, run))
@@ -446,8 +369,7 @@ class Kernel:
         outcome: AttemptOutcome = AttemptOutcome.FAILED,
         interrupted: bool = False,
     ) -> None:
-        attempt = call.attempt
-        record = error if isinstance(error, TaskError) else TaskError.of(error, attempt.number)
+        record = error if isinstance(error, TaskError) else TaskError.of(error, call.attempt.number)
         if interrupted:
             self.control.interrupted()
             self._asked_to_stop()
@@ -466,7 +388,8 @@ class Kernel:
             self._announce(TaskRetrying, run)
             pause = policy.pause_after(failures)
             if pause or run in self._given_up.values():
-                self._schedule(run, pause)
+                self._changes.append(scheduled(run, self._at, pause))
+                self._delay(run, pause)
             else:
                 self._again.append(run)
         else:
@@ -480,35 +403,12 @@ class Kernel:
         error: TaskError | None = None,
         worker: str | None = None,
     ) -> None:
-        """Close the last attempt of a task."""
-        *earlier, last = run.attempts
-        ended = last.scheduled_at if last.started_at is None else max(self._at, last.started_at)
-        closed = last._replace(status=status, outcome=outcome, finished_at=ended, error=error, worker=worker)
-        run.attempts = (*earlier, closed)
-        self._changes.append(closed)
-
-    def _schedule(self, run: TaskRun, pause: float) -> None:
-        """Open the next attempt for later."""
-        last = run.attempts[-1]
-        scheduled = last._replace(
-            number=last.number + 1,
-            status=AttemptStatus.SCHEDULED,
-            outcome=None,
-            scheduled_at=self._at + timedelta(seconds=pause),
-            started_at=None,
-            finished_at=None,
-            worker=None,
-            error=None,
-            metadata=NO_METADATA,
-        )
-        run.attempts = (*run.attempts, scheduled)
-        self._changes.append(scheduled)
-        self._delay(run, pause)
+        self._changes.append(closed(run, self._at, status, outcome, error, worker))
 
     def _delay(self, run: TaskRun, seconds: float) -> None:
         run.status = TaskStatus.RETRYING
         self._delayed.add(run)
-        self._after(max(0.0, seconds), self._try_again, run)
+        self._timers.after(max(0.0, seconds), self._try_again, run)
 
     def _try_again(self, run: TaskRun) -> None:
         if run not in self._delayed:  # the run was stopped meanwhile
@@ -631,7 +531,7 @@ class Kernel:
                 self._stop_waiting(run)
             self._delayed.clear()
             self._again.clear()
-            self._after(self._settings.grace, self._grace_over, None)
+            self._timers.after(self._settings.grace, self._grace_over, None)
         if self.control.hurry:
             self._grace_over(None)
 
@@ -713,14 +613,11 @@ class Kernel:
         if event is TaskEnded and callback is not None and run._map is None:
             guarded(f"the callback of task {run.task_id!r}", callback, task=run)
 
-    def _after(self, seconds: float, act: Callable[[Any], None], about: Any) -> None:
-        heapq.heappush(self._timers, (self._clock.monotonic() + seconds, next(self._ticket), act, about))
-
 
 def _is_retried(run: TaskRun, record: TaskError) -> bool:
     policy = run._node.task.policy
-    if isinstance(record.error, WorkerDied):
-        deaths = sum(isinstance(each.error, WorkerDied) for each in run.errors)
+    if record.is_a(WorkerDied):
+        deaths = sum(each.is_a(WorkerDied) for each in run.errors)
         return deaths <= policy.worker_deaths
     return record.is_a(policy.retry_on)
 

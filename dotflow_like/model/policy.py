@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,7 +71,13 @@ class RetryPolicy:
         except OverflowError:
             pause = float("inf")
         longest = LONGEST_DELAY if self.max_delay is None else self.max_delay
-        return min(pause, longest) + (random.uniform(0, self.jitter) if self.jitter else 0)
+        return min(pause, longest) + (_up_to(self.jitter) if self.jitter else 0)
+
+
+def _up_to(seconds: float) -> float:
+    import random
+
+    return random.uniform(0, seconds)
 
 
 def _at_least(name: str, value: object, least: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -37,11 +36,13 @@ class Reference(Protocol):
         """Return the value. May read a file, decode, and raise what those raise."""
 
 
-@dataclass(slots=True)
 class Held:
     """A result that lies in this process as it is."""
 
-    value: Any
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
     def load(self) -> Any:
         """Return the value."""
@@ -158,6 +159,8 @@ def _text_of(error: BaseException) -> str:
 
 
 def _traceback_of(error: BaseException) -> str:
+    import traceback
+
     try:
         return "".join(traceback.format_exception(error))
     except (Exception, SystemExit) as broken:  # a `__str__` or `__cause__` of the user's that raises

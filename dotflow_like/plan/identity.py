@@ -7,10 +7,8 @@ from typing import Any, NamedTuple
 
 from dotflow_like.declare.task import Task
 from dotflow_like.errors import FingerprintError
-from dotflow_like.plan.fingerprint import of_value
 from dotflow_like.plan.inputs import Input, Need, Source, gathered
 from dotflow_like.plan.node import Node
-from dotflow_like.plan.source import of_code
 
 __all__ = ["Identities", "Identity"]
 
@@ -40,7 +38,7 @@ class Identities:
 
     def __init__(self, fingerprint: str | None, *, strict: bool) -> None:
         self._whole = (
-            None if fingerprint is None else {"fingerprint": of_value(fingerprint, where="fingerprint=")}
+            None if fingerprint is None else {"fingerprint": _of_value(fingerprint, where="fingerprint=")}
         )
         self.strict = strict
         self._codes: dict[Task[..., Any], str | None] = {}
@@ -60,7 +58,7 @@ class Identities:
         try:
             inputs = {each.name: _of_input(each, node.key) for each in node.inputs if each.source in _COUNTED}
             if task.initial_context is not None:
-                inputs["initial_context"] = of_value(
+                inputs["initial_context"] = _of_value(
                     task.initial_context, where=f"task {node.key!r}, initial_context"
                 )
             return Identity(inputs, code)
@@ -71,6 +69,8 @@ class Identities:
 
     def _code(self, task: Task[..., Any]) -> str | None:
         if task not in self._codes:
+            from dotflow_like.plan.source import of_code  # only a run that is recorded needs it
+
             self._codes[task] = f"version {task.version}" if task.version is not None else of_code(task.fn)
         return self._codes[task]
 
@@ -84,8 +84,15 @@ def _of_input(each: Input, key: str) -> str:
         return f"task {each.payload.key}"
     if each.source is Source.GATHER:
         # which task fills which place is an input; what that task returned is not
-        return of_value(
+        return _of_value(
             gathered(each.payload, lambda one: ("task", one.key) if type(one) is Need else ("value", one)),
             where=where,
         )
-    return of_value(each.payload, where=where)
+    return _of_value(each.payload, where=where)
+
+
+def _of_value(value: object, *, where: str) -> str:
+    """Return `fingerprint.of_value`, loaded when a run is recorded for the first time."""
+    from dotflow_like.plan import fingerprint
+
+    return fingerprint.of_value(value, where=where)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from enum import Enum
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -88,6 +87,8 @@ class Params:
         """Raise `PlanError` if a param was given that no task takes."""
         for name in self.values:
             if name not in self._used:
+                from difflib import get_close_matches
+
                 near = get_close_matches(name, self._offered, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 takes = ", ".join(sorted(self._offered)) or "none"

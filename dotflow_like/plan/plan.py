@@ -7,14 +7,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dotflow_like.declare.workflow import Definition
-from dotflow_like.model.records import TaskRecord
+from dotflow_like.model.records import RESULT, TaskRecord
 from dotflow_like.model.status import Mode
 from dotflow_like.plan.graph import draw
 from dotflow_like.plan.identity import Identities
 from dotflow_like.plan.node import Graph
-from dotflow_like.plan.resume import Decision, OnChanges, check_identities, decide
+from dotflow_like.plan.resume import Decision, OnChanges, check_identities, decide, recorded_keys
 
 __all__ = ["Plan", "make_plan"]
+
+
+_REUSE = OnChanges()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Plan:
     identities: Identities
     records: Mapping[str, TaskRecord] = field(default_factory=dict)
     resumed: bool = False
-    policies: OnChanges = field(default_factory=OnChanges)
+    policies: OnChanges = _REUSE
     decisions: Mapping[str, Decision] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -78,6 +81,23 @@ class Plan:
             resumed=True,
             warnings=tuple(warnings),
         )
+
+    def unfinished(self) -> list[str]:
+        """Return, of a run that is known, the keys of which no result is recorded."""
+        if not (self.resumed or self.records):
+            return []
+        keys = {*recorded_keys(self.graph), *self.records}
+        return [key for key in keys if key not in self.records or RESULT not in self.records[key].checkpoints]
+
+    def caught_up(self, records: Mapping[str, TaskRecord], workflow_id: str) -> Plan:
+        """Return the plan with newer `records` of what was unfinished when it was made."""
+        before = self.records
+        if all(key in before and record.attempts == before[key].attempts for key, record in records.items()):
+            return self
+        newer = {**self.records, **records}
+        if self.resumed:
+            return self.going_on(newer, self.policies, workflow_id)
+        return replace(self, records=newer)
 
     def starting_over(self, records: Mapping[str, TaskRecord], workflow_id: str) -> Plan:
         """Return the plan of a run whose id is known, and that discards what is recorded of it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from dotflow_like.errors import CodeChanged, FingerprintError, InputChanged
@@ -41,8 +40,7 @@ class Decision(NamedTuple):
     doubtful: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class OnChanges:
+class OnChanges(NamedTuple):
     """What to do about changed inputs and changed code."""
 
     inputs: OnChange = OnChange.REUSE

@@ -146,7 +146,7 @@ def reopened(record: TaskRecord, at: datetime, *, discard: bool) -> tuple[TaskRe
         changes.append(
             last._replace(status=AttemptStatus.FAILED, outcome=AttemptOutcome.RECOVERED, finished_at=ended)
         )
-    if discard and record.checkpoints:
+    if discard and (record.checkpoints or record.attempts):
         changes.append(Discard(record.task_id))
     return after(record, changes) if changes else record, changes
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import sysconfig
 from contextlib import suppress
+from pathlib import Path
 
 from dotflow_like.model.records import TaskError
 from dotflow_like.model.status import RunStatus, TaskStatus
@@ -16,6 +18,7 @@ __all__ = ["report_failure", "report_interrupt"]
 _FRAMES = 6
 _TASKS = 10
 _FRAME = re.compile(r'  File "(?P<file>.+?)", line \d+.*\n(?:    .*\n)*')
+_OURS = f"{Path(__file__).parent.parent}{os.sep}"
 _NOT_THE_USERS = (
     *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
     "<frozen ",
@@ -60,6 +63,7 @@ def _about(task: TaskRun) -> list[str]:
 
 def _frames(error: TaskError) -> list[str]:
     frames = [(match["file"], match[0]) for match in _FRAME.finditer(error.traceback)]
+    frames = [(file, text) for file, text in frames if not file.startswith(_OURS)]
     theirs = [text for file, text in frames if not file.startswith(_NOT_THE_USERS)]
     return (theirs or [text for _, text in frames])[-_FRAMES:]
 

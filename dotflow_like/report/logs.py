@@ -19,7 +19,7 @@ from dotflow_like.report.events import (
     TaskSkipped,
 )
 
-__all__ = ["log_event", "logger", "warn"]
+__all__ = ["is_read", "log_event", "logger", "warn"]
 
 logger = logging.getLogger("dotflow_like")
 logger.addHandler(logging.NullHandler())
@@ -44,6 +44,18 @@ def warn(message: str, *, in_run: bool = False, **fields: Any) -> None:
             raise
 
 
+def is_read() -> bool:
+    """Return whether there is a handler for what is logged; nothing need be made for nobody."""
+    if not logger.isEnabledFor(logging.ERROR):
+        return False
+    asked: logging.Logger | None = logger
+    while asked is not None:
+        if any(not isinstance(handler, logging.NullHandler) for handler in asked.handlers):
+            return True
+        asked = asked.parent if asked.propagate else None
+    return False
+
+
 def log_event(event: Event) -> None:
     """Write one record for an event, with the ids as attributes of the record."""
     if isinstance(event, RunStarted | RunEnded):
@@ -56,6 +68,8 @@ def log_event(event: Event) -> None:
     text = words.get(type(event)) or ("started" if task.status is TaskStatus.RUNNING else str(task.status))
     if isinstance(event, TaskRetrying):
         level = logging.WARNING
+    if not logger.isEnabledFor(level):
+        return
     cause = (
         f": {task.errors[-1].exception}: {task.errors[-1].message}"
         if level > logging.INFO and task.errors

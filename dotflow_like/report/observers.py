@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from dotflow_like.errors import ConfigError
 from dotflow_like.model.status import RunStatus, TaskStatus
 from dotflow_like.report.events import Event, RunEnded, RunStarted, TaskEnded, TaskRetrying, TaskStarted
-from dotflow_like.report.logs import log_event, logger
+from dotflow_like.report.logs import is_read, log_event, logger
 from dotflow_like.report.result import TaskRun
 
 __all__ = ["Metrics", "Observer", "Tracer", "fan_out", "guarded", "observers_of"]
@@ -65,7 +64,7 @@ def observers_of(tracer: object | None, metrics: object | None) -> list[Observer
         found.append(_to_tracer(tracer))
     if metrics is not None:
         found.append(_to_metrics(metrics))
-    if logger.isEnabledFor(logging.INFO):
+    if is_read():
         found.append(log_event)
     return found
 

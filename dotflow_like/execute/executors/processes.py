@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
+from typing import Any
 
 from dotflow_like.errors import CodecError, NotSerializable, StorageError, WorkerDied
 from dotflow_like.execute.call import Call, Outcome
@@ -42,7 +43,7 @@ class ProcessExecutor(Executor):
         self.slots = slots
         self._idle: list[_Worker] = []
         self._busy: dict[Call, _Worker] = {}
-        self._numbers: dict[int, tuple[int, Frames]] = {}  # by id: the plan holds the functions
+        self._numbers: dict[int, tuple[int, Frames, Any]] = {}  # by id, which holds while the function does
 
     def submit(self, calls: Sequence[Call]) -> None:
         for call in calls:
@@ -98,8 +99,9 @@ class ProcessExecutor(Executor):
         if id(body) not in self._numbers:
             # cloudpickle sorts the names in a class: the order its methods run in goes beside it
             order = [method.name for method in call.task.methods]
-            self._numbers[id(body)] = len(self._numbers), dumps((body, order))
-        return self._numbers[id(body)]
+            self._numbers[id(body)] = len(self._numbers), dumps((body, order)), body
+        number, function, _ = self._numbers[id(body)]
+        return number, function
 
     def _payload(self, call: Call) -> Frames:
         asks = any(each.source is Source.CONTEXT for each in call.inputs)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import io
 import pickle
-import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from multiprocessing.connection import Connection
+from operator import attrgetter
 from types import FunctionType
 from typing import Any
 
 import cloudpickle
 
-from dotflow_like.declare.task import Task
+from dotflow_like.declare.task import listed_for
 from dotflow_like.execute.call import Outcome
 
 __all__ = ["Frames", "Pickled", "dump_error", "dumps", "load_error", "loads", "receive", "send"]
@@ -108,13 +108,15 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
         return "shared" if obj is self._shared and obj is not None else None
 
     def reducer_override(self, obj: Any) -> Any:
-        # A decorated function is not what its module has under its name: that is the task. By value it
-        # would lose its module's globals, so it goes by reference to the task.
         if isinstance(obj, io.IOBase) and not isinstance(obj, io.BytesIO | io.StringIO):
             # cloudpickle would send an open text file as a copy of its content
             raise TypeError(f"an open file ({type(obj).__name__}) stays in its process; pass its path")
-        if isinstance(obj, FunctionType | type) and _is_of_a_listed_task(obj):
-            return _body_of, (obj.__module__, obj.__qualname__)
+        if isinstance(obj, FunctionType | type):
+            # What a module has under the name of a decorated function is the task. By value the function
+            # would lose its module's globals, so it goes as what that task has.
+            listed = listed_for(obj)
+            if listed is not None:
+                return attrgetter("fn"), (listed,)
         return super().reducer_override(obj)
 
 
@@ -125,20 +127,3 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         return self._shared
-
-
-def _is_of_a_listed_task(body: FunctionType | type) -> bool:
-    module = sys.modules.get(body.__module__) if body.__module__ != "__main__" else None
-    if module is None or module in cloudpickle.list_registry_pickle_by_value():
-        return False
-    found: Any = module
-    for name in body.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return isinstance(found, Task) and found.fn is body
-
-
-def _body_of(module: str, path: str) -> Any:
-    found: Any = __import__(module, fromlist=["_"])
-    for name in path.split("."):
-        found = getattr(found, name)
-    return found.fn
