@@ -1,0 +1,353 @@
+"""The journal over a storage: where things lie, and that damage is found wherever it is."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from dotflow_like.errors import ClaimLost, CodecError, CorruptCheckpoint, StorageError
+from dotflow_like.model.records import RESULT, Attempt, Checkpoint, Discard, RunRecord
+from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus
+from dotflow_like.record.codec import JsonCodec
+from dotflow_like.record.journal import Claim, Encoded
+from dotflow_like.record.keyvalue import INLINE, KeyValueJournal
+from dotflow_like.record.storage.base import ANY, Any_
+from dotflow_like.record.storage.memory import MemoryStorage
+
+AT = datetime(2024, 1, 1, tzinfo=UTC)
+LARGE = "x" * (INLINE + 1)
+
+
+class Counting(MemoryStorage):
+    """Notes what it is asked, and fails at a chosen put."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gets: list[str] = []
+        self.puts: list[str] = []
+        self.fail_at: int | None = None
+
+    def get(self, key: str) -> bytes | None:
+        self.gets.append(key)
+        return super().get(key)
+
+    def put(self, key: str, data: bytes, *, expected: bytes | Any_ | None = ANY) -> bool:
+        self.puts.append(key)
+        if self.fail_at is not None and len(self.puts) >= self.fail_at:
+            raise StorageError(f"no room for {key!r}")
+        return super().put(key, data, expected=expected)
+
+    def all(self) -> dict[str, bytes]:
+        return dict(self._values)
+
+
+@pytest.fixture
+def storage() -> Counting:
+    return Counting()
+
+
+@pytest.fixture
+def journal(storage: Counting) -> KeyValueJournal:
+    return KeyValueJournal(storage, JsonCodec())
+
+
+@pytest.fixture
+def claim(journal: KeyValueJournal) -> Claim:
+    journal.create(RunRecord("run", "workflow", None, {"n": 1}, "sequential", RunStatus.PENDING, AT))
+    return journal.claim("run", "me", AT)
+
+
+def running(key: str = "task", number: int = 1, **changes: Any) -> Attempt:
+    made = Attempt("run", key, number, AttemptStatus.RUNNING, None, AT, AT, None, "me", 1)
+    return made._replace(**changes)
+
+
+def completed(key: str = "task", number: int = 1) -> Attempt:
+    return running(
+        key, number, status=AttemptStatus.COMPLETED, outcome=AttemptOutcome.SUCCESS, finished_at=AT
+    )
+
+
+def kept(value: Any, key: str = "task", name: str = RESULT) -> Checkpoint:
+    return Checkpoint(key, name, Encoded(JsonCodec().encode(value)), {"x": "f00d"}, "c0de")
+
+
+def complete(journal: KeyValueJournal, claim: Claim, value: Any, key: str = "task") -> None:
+    journal.commit(claim, [running(key)])
+    journal.commit(claim, [completed(key), kept(value, key)])
+
+
+def other(journal: KeyValueJournal) -> KeyValueJournal:
+    return KeyValueJournal(journal.storage, JsonCodec())
+
+
+# Where things lie
+
+
+def test_a_small_result_lies_in_its_row_and_a_large_one_beside_it(
+    journal: KeyValueJournal, storage: Counting, claim: Claim
+) -> None:
+    complete(journal, claim, "small", "a/b%")
+    complete(journal, claim, LARGE, "large")
+    keys = sorted(storage.all())
+    assert keys[:-1] == ["run/run", "run/tasks/a%2Fb%25", "run/tasks/large"]
+    assert keys[-1].startswith("run/values/large/result/1")
+    assert len(storage.all()["run/tasks/large"]) < 2000
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_the_limit_is_that_of_the_stored_bytes(
+    journal: KeyValueJournal, storage: Counting, claim: Claim, extra: int
+) -> None:
+    complete(journal, claim, "x" * (INLINE - 2 + extra))  # two for the quotes
+    assert (len(storage.all()) == 3) is bool(extra)
+    reference = other(journal).reference("run", "task", RESULT)
+    assert reference.load() == "x" * (INLINE - 2 + extra)
+
+
+def test_a_row_can_be_read_without_the_library(
+    journal: KeyValueJournal, storage: Counting, claim: Claim
+) -> None:
+    complete(journal, claim, ["a", 1])
+    head, told, body = storage.all()["run/tasks/task"].split(b"\n", 2)
+    row = json.loads(told)
+    assert head.startswith(b"dotflow_like 1 ")
+    assert row["task"] == "task"
+    assert [attempt["status"] for attempt in row["attempts"]] == ["completed"]
+    place = row["checkpoints"]["result"]
+    assert json.loads(body[place["from"] : place["to"]]) == ["a", 1]
+
+
+def test_closing_an_attempt_and_writing_its_result_is_one_put(
+    journal: KeyValueJournal, storage: Counting, claim: Claim
+) -> None:
+    journal.commit(claim, [running()])
+    storage.puts.clear()
+    storage.gets.clear()
+    journal.commit(claim, [completed(), kept(1), kept(2, name="model")])
+    assert storage.puts == ["run/tasks/task"]
+    assert storage.gets == []  # the journal knows the row it has written
+
+
+def test_a_large_value_is_there_before_the_row_that_mentions_it(
+    journal: KeyValueJournal, storage: Counting, claim: Claim
+) -> None:
+    journal.commit(claim, [running()])
+    storage.puts.clear()
+    journal.commit(claim, [completed(), kept(LARGE)])
+    assert [key.split("/")[1] for key in storage.puts] == ["values", "tasks"]
+
+
+def test_finding_a_task_takes_one_read_whatever_its_result(
+    journal: KeyValueJournal, storage: Counting, claim: Claim
+) -> None:
+    for at, value in enumerate([1, LARGE]):
+        complete(journal, claim, value, f"task {at}")
+    storage.gets.clear()
+    found = other(journal).tasks("run", ["task 0", "task 1", "none"])
+    assert list(found) == ["task 0", "task 1"]
+    assert storage.gets == ["run/tasks/task 0", "run/tasks/task 1", "run/tasks/none"]
+
+
+@pytest.mark.parametrize("value", ["small", LARGE], ids=["small", "large"])
+def test_a_reference_reads_anew_each_time_and_keeps_nothing(
+    journal: KeyValueJournal, storage: Counting, claim: Claim, value: str
+) -> None:
+    complete(journal, claim, [value])
+    reference = journal.reference("run", "task", RESULT)
+    storage.gets.clear()
+    assert reference.load() == [value]
+    assert reference.load() is not reference.load()
+    assert storage.gets.count("run/tasks/task") == 3
+
+
+@pytest.mark.parametrize("value", ["small", LARGE], ids=["small", "large"])
+def test_a_reference_that_travels_needs_no_storage(
+    journal: KeyValueJournal, storage: Counting, claim: Claim, value: str
+) -> None:
+    complete(journal, claim, value)
+    sent = pickle.dumps(journal.reference("run", "task", RESULT))
+    storage.clear("")
+    assert pickle.loads(sent).load() == value
+
+
+# Large values come and go
+
+
+def test_discarding_removes_large_values(journal: KeyValueJournal, storage: Counting, claim: Claim) -> None:
+    complete(journal, claim, "small", "other")
+    before = set(storage.all())
+    complete(journal, claim, LARGE)
+    journal.commit(claim, [running(number=2)])
+    journal.commit(claim, [kept(LARGE, name="model"), kept(LARGE, name="a/b")])
+    assert len(storage.all()) == len(before) + 4
+    journal.commit(claim, [Discard("task")])
+    assert set(storage.all()) - {"run/tasks/task"} == before
+
+
+@pytest.mark.parametrize("again", ["small", LARGE, LARGE + "r"], ids=["small", "same", "large"])
+def test_a_replaced_large_value_leaves_nothing_behind(
+    journal: KeyValueJournal, storage: Counting, claim: Claim, again: str
+) -> None:
+    journal.commit(claim, [running()])
+    journal.commit(claim, [kept(LARGE, name="model")])
+    journal.commit(claim, [kept(again, name="model")])
+    assert other(journal).reference("run", "task", "model").load() == again
+    assert len(storage.all()) == 2 + (len(again) > INLINE)
+
+
+@pytest.mark.parametrize("value", ["small", LARGE + "r"], ids=["small", "large"])
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_put_that_fails_leaves_what_was_recorded(
+    journal: KeyValueJournal, storage: Counting, claim: Claim, value: str, at: int
+) -> None:
+    journal.commit(claim, [running()])
+    journal.commit(claim, [kept(LARGE, name="model")])
+    storage.fail_at = len(storage.puts) + at
+    if at == 2 and value == "small":
+        journal.commit(claim, [kept(value, name="model")])  # one put does it
+        return
+    with pytest.raises(StorageError, match="no room"):
+        journal.commit(claim, [kept(value, name="model")])
+    storage.fail_at = None
+    for each in (journal, other(journal)):
+        assert each.reference("run", "task", "model").load() == LARGE
+    journal.commit(claim, [kept(value, name="model")])
+    assert other(journal).reference("run", "task", "model").load() == value
+
+
+def test_tasks_are_written_one_by_one_when_a_put_fails(
+    journal: KeyValueJournal, storage: Counting, claim: Claim
+) -> None:
+    keys = ["a", "b", "c"]
+    journal.commit(claim, [running(key) for key in keys])
+    storage.fail_at = len(storage.puts) + 2
+    changes = [change for key in keys for change in (completed(key), kept(key, key))]
+    with pytest.raises(StorageError):
+        journal.commit(claim, changes)
+    storage.fail_at = None
+    found = other(journal).tasks("run", keys)
+    told = {key: (record.attempts[-1].status, list(record.checkpoints)) for key, record in found.items()}
+    assert told == {
+        "a": (AttemptStatus.COMPLETED, [RESULT]),
+        "b": (AttemptStatus.RUNNING, []),
+        "c": (AttemptStatus.RUNNING, []),
+    }
+
+
+# Damage
+
+
+def damages(data: bytes) -> Iterator[bytes]:
+    """Give damaged forms of `data`: shortened, lengthened, and changed at many places."""
+    yield b""
+    yield data + b"\n"
+    yield data + data
+    for at in range(0, len(data), max(1, len(data) // 60)):
+        yield data[:at]
+        yield data[:at] + data[at + 1 :]
+        yield data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        yield data[:at] + b"\0" + data[at:]
+    yield data[:-1] + bytes([data[-1] ^ 0x80])
+
+
+def test_damage_anywhere_in_the_row_of_a_task_is_found_and_named(
+    journal: KeyValueJournal, storage: Counting, claim: Claim
+) -> None:
+    complete(journal, claim, {"deep": [1, "two", None]})
+    reference = journal.reference("run", "task", RESULT)
+    whole = storage.all()["run/tasks/task"]
+    for damaged in damages(whole):
+        storage.put("run/tasks/task", damaged)
+        fresh = other(journal)
+        for look in (
+            lambda fresh=fresh: fresh.tasks("run", ["task"]),
+            lambda fresh=fresh: fresh.attempts("run"),
+            lambda: journal.commit(claim, [Discard("task")]),
+            reference.load,
+        ):
+            with pytest.raises(CorruptCheckpoint, match="'run/tasks/task'"):
+                look()
+        assert storage.get("run/tasks/task") == damaged
+    storage.put("run/tasks/task", whole)
+    assert reference.load() == {"deep": [1, "two", None]}
+
+
+def test_damage_anywhere_in_the_row_of_a_run_is_found_and_named(
+    journal: KeyValueJournal, storage: Counting, claim: Claim
+) -> None:
+    whole = storage.all()["run/run"]
+    for damaged in damages(whole):
+        storage.put("run/run", damaged)
+        fresh = other(journal)
+        with pytest.raises(CorruptCheckpoint, match="'run/run'"):
+            fresh.run("run")
+        with pytest.raises(CorruptCheckpoint, match="'run/run'"):
+            fresh.claim("run", "heir", AT)
+        assert storage.get("run/run") == damaged
+
+
+def test_damage_anywhere_in_a_large_value_is_found_and_named(
+    journal: KeyValueJournal, storage: Counting, claim: Claim
+) -> None:
+    complete(journal, claim, LARGE)
+    (place,) = [key for key in storage.all() if "/values/" in key]
+    whole = storage.all()[place]
+    reference = other(journal).reference("run", "task", RESULT)
+    for damaged in damages(whole):
+        storage.put(place, damaged)
+        with pytest.raises(CorruptCheckpoint, match=f"{place!r} does not match its checksum"):
+            reference.load()
+    storage.delete(place)
+    with pytest.raises(CorruptCheckpoint, match=f"{place!r} is gone"):
+        reference.load()
+
+
+def test_a_row_that_has_gone_is_named_by_those_who_knew_it(
+    journal: KeyValueJournal, storage: Counting, claim: Claim
+) -> None:
+    complete(journal, claim, 1)
+    reference = journal.reference("run", "task", RESULT)
+    storage.delete("run/tasks/task")
+    with pytest.raises(CorruptCheckpoint, match=r"'run/tasks/task'.*result of task 'task'"):
+        reference.load()
+
+
+def test_the_row_of_another_task_is_no_row_of_this_one(
+    journal: KeyValueJournal, storage: Counting, claim: Claim
+) -> None:
+    complete(journal, claim, 1, "one")
+    storage.put("run/tasks/two", storage.all()["run/tasks/one"])
+    with pytest.raises(CorruptCheckpoint, match="'run/tasks/two'"):
+        other(journal).tasks("run", ["two"])
+
+
+def test_what_no_codec_can_read_names_the_checkpoint(
+    journal: KeyValueJournal, storage: Counting, claim: Claim
+) -> None:
+    journal.commit(claim, [running()])
+    unknown = Encoded(b'{"$":"dataclass","t":"nowhere:Point","v":{}}')
+    journal.commit(claim, [completed(), Checkpoint("task", RESULT, unknown)])
+    with pytest.raises(CodecError, match="result of task 'task' of run run"):
+        journal.reference("run", "task", RESULT).load()
+
+
+# Ownership
+
+
+def test_a_row_written_behind_the_back_of_its_owner_is_not_overwritten(
+    journal: KeyValueJournal, storage: Counting, claim: Claim
+) -> None:
+    journal.commit(claim, [running()])
+    heir = other(journal)
+    mine = heir.claim("run", "heir", AT)
+    heir.commit(mine, [running(status=AttemptStatus.FAILED, finished_at=AT)])
+    before = storage.all()
+    with pytest.raises(ClaimLost, match=r"taken over by heir \(claim 2\)"):
+        journal.commit(claim, [completed(), kept(1)])
+    assert storage.all() == before
