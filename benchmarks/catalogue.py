@@ -1,0 +1,19 @@
+"""All benchmarks, by name."""
+
+from __future__ import annotations
+
+from benchmarks import chain, imports, layered, resume, retry
+from benchmarks.measure import Benchmark
+
+BENCHMARKS: dict[str, Benchmark] = {
+    each.name: each
+    for each in (
+        chain.CHAIN,
+        chain.LONG_CHAIN,
+        layered.LAYERED,
+        layered.LAYERED_SEQUENTIAL,
+        retry.RETRY,
+        resume.RESUME,
+        imports.IMPORT,
+    )
+}

@@ -1,0 +1,184 @@
+"""How a figure is taken.
+
+A contestant is a generator function of a size: it sets up, yields the work, is sent what the work returned
+and checks it. Only the work is timed. Each contestant runs in processes of its own, in turns with the others
+(A B C, A B C, ...), so that a slow minute of the machine hits all alike. The garbage collector stays on, as a
+user has it; it is run before each sample, so that nobody pays for the garbage of the sample before.
+
+A shared machine halves its speed for seconds at a time. So a bare loop is timed right before and after each
+sample, and the sample is also given as it would be at the speed of the fastest bare loop of the whole run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = "dotflow_like"
+BARE_REFERENCE = 0.15  # us per call of a no-op in a bare loop, on the machine the targets come from
+BUDGET = 6.0  # seconds of samples per process; one sample is always taken
+PATIENCE = 300.0  # seconds until a process is given up
+SLOW = 12.0  # seconds: a peer that takes longer is given one process, not one per round
+
+Work = Callable[[], Any]
+Contestant = Callable[[int], Generator[Work, Any, None]]
+
+
+@dataclass(frozen=True)
+class Unmeasured:
+    """A peer that has nothing to measure here, and why."""
+
+    reason: str
+
+
+def timed(contestant: Contestant, size: int) -> float:
+    """Return the seconds one run of the work took."""
+    steps = contestant(size)
+    work = next(steps)
+    gc.collect()
+    start = perf_counter()
+    result = work()
+    spent = perf_counter() - start
+    with contextlib.suppress(StopIteration):
+        steps.send(result)
+    return spent
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One figure: what is measured, of whom, and what it should be.
+
+    Attributes:
+        name: how it is asked for.
+        what: what is measured, in a line.
+        size: how many tasks, or 1.
+        unit: `us per task` or `ms`; samples are divided by the size.
+        target: what our median may be at most.
+        goal: what it should become; None if there is none.
+        ours: measures this library.
+        peers: measure the others.
+        sample: makes one sample, in seconds, of a contestant and a size.
+        rounds: how many processes each contestant gets.
+        repeat: how many samples each process takes, if they fit in its budget.
+    """
+
+    name: str
+    what: str
+    size: int
+    unit: str
+    target: float
+    goal: float | None
+    ours: Any
+    peers: Mapping[str, Any] = field(default_factory=dict)
+    sample: Callable[[Any, int], float] = timed
+    rounds: int = 5
+    repeat: int = 5
+
+    @property
+    def contestants(self) -> dict[str, Any]:
+        return {OURS: self.ours, **self.peers}
+
+    def figure(self, seconds: float, size: int) -> float:
+        return seconds / size * (1e3 if self.unit == "ms" else 1e6)
+
+
+@dataclass
+class Figures:
+    """What was measured of one contestant.
+
+    Attributes:
+        samples: in the benchmark's unit.
+        bare: microseconds per call of the bare loop around each sample.
+        note: why there is nothing, or no more.
+        slow: it got one process only.
+    """
+
+    samples: list[float] = field(default_factory=list)
+    bare: list[float] = field(default_factory=list)
+    note: str = ""
+    slow: bool = False
+
+    def steady(self, fastest: float) -> float:
+        """Return the median of what the samples would be at the speed of this bare loop."""
+        return median(sample * fastest / bare for sample, bare in zip(self.samples, self.bare, strict=True))
+
+    @property
+    def median(self) -> float:
+        return median(self.samples)
+
+    @property
+    def min(self) -> float:
+        return min(self.samples)
+
+
+def nop() -> None:
+    pass
+
+
+def bare_loop(calls: int = 100_000) -> float:
+    """Return the microseconds a bare loop takes to call a no-op function."""
+    start = perf_counter()
+    for _ in range(calls):
+        nop()
+    return (perf_counter() - start) / calls * 1e6
+
+
+def samples(benchmark: Benchmark, who: str, size: int, repeat: int) -> Figures:
+    """Take up to `repeat` samples of a contestant, here, after one that is thrown away."""
+    contestant = benchmark.contestants[who]
+    benchmark.sample(contestant, min(size, 1000))
+    taken = Figures()
+    end = perf_counter() + BUDGET
+    while len(taken.samples) < repeat and not (taken.samples and perf_counter() > end):
+        before = bare_loop()
+        taken.samples.append(benchmark.figure(benchmark.sample(contestant, size), size))
+        taken.bare.append((before + bare_loop()) / 2)
+    return taken
+
+
+def measured(benchmark: Benchmark, told: Callable[[str], None] = lambda _: None) -> dict[str, Figures]:
+    """Measure all contestants in turns, each in fresh processes."""
+    figures = {who: Figures() for who in benchmark.contestants}
+    for number in range(benchmark.rounds):
+        for who, contestant in benchmark.contestants.items():
+            of = figures[who]
+            if isinstance(contestant, Unmeasured):
+                of.note = contestant.reason
+            elif not of.note and not of.slow:
+                told(f"{benchmark.name}, round {number + 1} of {benchmark.rounds}: {who}")
+                start = perf_counter()
+                answer = _in_process(benchmark, who)
+                of.slow = who != OURS and perf_counter() - start > SLOW
+                of.note = answer.get("note", "")
+                of.samples += answer.get("samples", [])
+                of.bare += answer.get("bare", [])
+    return figures
+
+
+def _in_process(benchmark: Benchmark, who: str) -> dict[str, Any]:
+    task = [benchmark.name, who, str(benchmark.size), str(benchmark.repeat)]
+    command = [sys.executable, "-m", "benchmarks.worker", *task]
+    # Hamilton reports to its makers over the network unless it is told not to.
+    env = {**os.environ, "HAMILTON_TELEMETRY_ENABLED": "false"}
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {"note": f"not done in {PATIENCE:g} s"}
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        return {"note": f"does not run: {last[:200]}"}
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
