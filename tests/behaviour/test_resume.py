@@ -471,6 +471,23 @@ def test_starting_over_and_failing_does_not_bring_old_results_back(log: Log, sto
     assert numbers(run["third"]) == [(1, "success"), (2, "success")]
 
 
+def test_starting_over_gives_a_task_that_failed_a_new_key_and_resume_does_not(storage: Storage) -> None:
+    keys: list[str] = []
+
+    @task
+    def failing(ctx: TaskContext) -> None:
+        keys.append(ctx.idempotency_key)
+        raise ValueError
+
+    execute([failing], storage=storage)
+    execute([failing], storage=storage, resume=True)
+    with pytest.warns(DotflowWarning):
+        execute([failing], storage=storage)
+    run = execute([failing], storage=storage, resume=True)
+    assert keys == ["run/failing/g1"] * 2 + ["run/failing/g2"] * 2
+    assert [each.number for each in run["failing"].attempts] == [1, 2, 3, 4]
+
+
 # Where resume works
 
 
