@@ -460,7 +460,7 @@ class Kernel:
             needed = without.pop()
             for node in needed._node.followers:
                 follower = self._runs[node.key]
-                if node.edges[needed.task_id] is Rule.NEEDS and follower.status is _PENDING:
+                if node.edges[needed.task_id] == Rule.NEEDS and follower.status is _PENDING:
                     follower.status = TaskStatus.SKIPPED
                     follower.reason = f"it needs the result of {needed.task_id!r}, which is {needed.status}"
                     self._announce(TaskSkipped, follower)

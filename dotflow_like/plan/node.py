@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from dotflow_like.declare.task import Task
 from dotflow_like.errors import PlanError
@@ -13,11 +12,15 @@ from dotflow_like.plan.inputs import Input, Source, needs_of
 __all__ = ["Graph", "Node", "Rule"]
 
 
-class Rule(Enum):
-    """What an edge asks of the task it comes from."""
+class Rule:
+    """What an edge asks of the task it comes from.
 
-    NEEDS = "needs its value"
-    AFTER = "order only"
+    Texts and no enumeration: the garbage collector does not look into a dict of texts, and each of
+    100,000 tasks has one.
+    """
+
+    NEEDS: Final = "needs its value"
+    AFTER: Final = "order only"
 
 
 class Node:
@@ -53,7 +56,7 @@ class Node:
         self.key = key
         self.task = task
         self.inputs: tuple[Input, ...] = ()
-        self.edges: dict[str, Rule] = {}
+        self.edges: dict[str, str] = {}
         self.followers: list[Node] = []
         self.previous: Node | None = None
         self.needs: Sequence[str] = ()

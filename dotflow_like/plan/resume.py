@@ -166,7 +166,7 @@ def _decide_number(
     surplus = records.get(beyond(node))
     fewer = surplus is not None and RESULT in surplus.checkpoints
     read = any(
-        follower.edges[node.key] is Rule.NEEDS and decisions[unit.key].restored
+        follower.edges[node.key] == Rule.NEEDS and decisions[unit.key].restored
         for follower in node.followers
         for unit in _units(follower)
     )
@@ -263,7 +263,7 @@ def _downstream(graph: Graph, changed: Iterable[str]) -> dict[str, str]:
 
 
 def _reads(node: Node, key: str) -> bool:
-    if node.edges[key] is Rule.NEEDS:
+    if node.edges[key] == Rule.NEEDS:
         return True
     return node.takes_previous and node.previous is not None and node.previous.key == key
 

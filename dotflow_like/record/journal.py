@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from threading import Lock
@@ -228,8 +228,7 @@ class MemoryJournal(Journal):
                     rows.apply(change)
 
     def reference(self, workflow_id: str, key: str, name: str) -> Reference:
-        found: Reference = self._runs[workflow_id].checkpoints[key, name].value
-        return found
+        return self._runs[workflow_id].values[key, name]
 
 
 class _Rows:
@@ -238,7 +237,9 @@ class _Rows:
     def __init__(self, run: RunRecord) -> None:
         self.run = run
         self.attempts: dict[tuple[str, int], Attempt] = {}
-        self.checkpoints: dict[tuple[str, str], Checkpoint] = {}
+        # the parts of checkpoints: most have no fingerprints, and need no object of their own
+        self.values: dict[tuple[str, str], Reference] = {}
+        self.identities: dict[tuple[str, str], tuple[Mapping[str, str] | None, str | None]] = {}
         self.generations: dict[str, int] = {}
 
     @property
@@ -256,18 +257,26 @@ class _Rows:
 
     def apply(self, change: Change) -> None:
         if type(change) is Checkpoint:
-            self.checkpoints[change[0], change[1]] = change  # task_id and name
+            key = change[0], change[1]  # task_id and name
+            self.values[key] = change.value
+            if change.inputs is not None or change.code is not None:
+                self.identities[key] = change.inputs, change.code
         elif isinstance(change, RunRecord):
             self.run = change
         else:
             self.generations[change.task_id] = self.generations.get(change.task_id, 1) + 1
-            for key in [key for key in self.checkpoints if key[0] == change.task_id]:
-                del self.checkpoints[key]
+            for key in [key for key in self.values if key[0] == change.task_id]:
+                del self.values[key]
+                self.identities.pop(key, None)
 
     def record(self, key: str) -> TaskRecord:
         return TaskRecord(
             key,
             tuple(attempt for (task_id, _), attempt in self.attempts.items() if task_id == key),
-            {name: found for (task_id, name), found in self.checkpoints.items() if task_id == key},
+            {
+                name: Checkpoint(key, name, value, *self.identities.get((key, name), (None, None)))
+                for (task_id, name), value in self.values.items()
+                if task_id == key
+            },
             self.generations.get(key, 1),
         )

@@ -22,7 +22,7 @@ def run(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
 
 
 WORK = """
-import sys, threading, time
+import os, sys, threading, time
 from pathlib import Path
 from dotflow_like import Manager, Workflow, task
 
@@ -33,7 +33,7 @@ def work():
     {work}
 
 def done(tasks):
-    print("result", tasks[0].result, flush=True)
+    os.write(1, b"result %d\\n" % tasks[0].result)  # at once: several runs write here
 
 import atexit, threading
 run = {start}
@@ -100,7 +100,7 @@ def test_several_runs_are_all_waited_for(tmp_path: Path) -> None:
 
 
 def test_what_a_callback_raises_then_is_seen(tmp_path: Path) -> None:
-    text = WORK.replace('print("result"', 'raise LookupError("result"')
+    text = WORK.replace("os.write(1,", "raise LookupError(")
     ended = run(
         tmp_path, text.format(work="return 42", start="Manager([work], done, mode='background')", end="")
     )
