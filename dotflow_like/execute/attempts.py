@@ -32,19 +32,23 @@ def opened(run: TaskRun, claim: Claim, at: datetime) -> Attempt:
         workflow_id, run._node.key, number, _RUNNING, None, at, at, None,
         owner, fence, None, None, NO_METADATA, run._generation,
     ))  # fmt: skip
-    run.attempts = (*attempts, attempt)
+    run.attempts = (*attempts, attempt) if attempts else (attempt,)
     return attempt
 
 
 def completed(run: TaskRun, at: datetime, worker: str | None) -> Attempt:
     """Close the running attempt of a task that succeeded."""
-    *earlier, last = run.attempts
-    started = last.started_at
-    assert started is not None, "it was running"
+    attempts = run.attempts
+    (workflow_id, key, number, _, _, scheduled_at, started, _, owner, fence, _, _, metadata, generation) = (
+        attempts[-1]
+    )
+    if started is not None and started > at:
+        at = started  # the clock was set back
     attempt: Attempt = _made(Attempt, (
-        *last[:3], _COMPLETED, _SUCCESS, *last[5:7], max(at, started), *last[8:10], worker, *last[11:]
+        workflow_id, key, number, _COMPLETED, _SUCCESS, scheduled_at, started, at,
+        owner, fence, worker, None, metadata, generation,
     ))  # fmt: skip
-    run.attempts = (*earlier, attempt)
+    run.attempts = (attempt,) if len(attempts) == 1 else (*attempts[:-1], attempt)
     return attempt
 
 

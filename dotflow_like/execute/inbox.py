@@ -19,12 +19,15 @@ class Inbox:
 
     Reading is for one thread. As long as nothing is watched it is a queue; the first `watch` adds a
     selector, so that one wait serves both.
+
+    Attributes:
+        empty: returns whether no message waits; descriptors are not looked at.
     """
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[Any] = (
-            SimpleQueue()
-        )  # its put may be called inside its get: by a signal handler
+        # a simple one, since a signal handler may call its put inside its get
+        self._queue: SimpleQueue[Any] = SimpleQueue()
+        self.empty = self._queue.empty
         self._selector: selectors.BaseSelector | None = None
         self._bell: tuple[socket.socket, socket.socket] | None = None
 
@@ -50,10 +53,6 @@ class Inbox:
             for key, _ in ready:
                 key.data()
         return self._queue.get_nowait()
-
-    def empty(self) -> bool:
-        """Return whether no message waits; descriptors are not looked at."""
-        return self._queue.empty()
 
     def watch(self, descriptor: Any, receive: Callable[[], None]) -> None:
         """Call `receive`, in the reader's thread, whenever `descriptor` can be read; it puts what it finds."""

@@ -212,26 +212,29 @@ class Kernel:
             self._journal.commit(self._claim, changes)
 
     def _take_messages(self) -> None:
-        inbox = self._inbox
+        inbox, timers = self._inbox, self._timers
         try:
-            message = inbox.get(self._timers.patience(idle=not self._running))
+            message = inbox.get(timers.patience(idle=not self._running) if timers else None)
             self._at = self._now()  # one time for all of a turn
-            self._take(message)
-            while not inbox.empty():  # what has come together is committed together
-                self._take(inbox.get(0))
+            while True:  # what has come together is committed together
+                if type(message) is Call:
+                    self._done(message)
+                elif type(message) is Started:
+                    self._began(message.call)
+                else:
+                    self._asked_to_stop()
+                if inbox.empty():
+                    break
+                message = inbox.get(0)
         except Empty:
             self._at = self._now()
-        self._timers.run_due()
+        if timers:
+            timers.run_due()
 
-    def _take(self, message: Call | Started | None) -> None:
-        if isinstance(message, Call):
-            self._done(message)
-        elif type(message) is Started:
-            timeout = message.call.task.timeout
-            if timeout is not None and message.call in self._running:
-                self._timers.after(timeout, self._deadline, message.call)
-        else:
-            self._asked_to_stop()
+    def _began(self, call: Call) -> None:
+        timeout = call.task.timeout
+        if timeout is not None and call in self._running:
+            self._timers.after(timeout, self._deadline, call)
 
     def _finish(self) -> None:
         view = self._view

@@ -24,14 +24,16 @@ class Timers:
         """Call `act(about)` in `seconds`."""
         heapq.heappush(self._heap, (self._clock.monotonic() + seconds, next(self._ticket), act, about))
 
+    def __len__(self) -> int:
+        return len(self._heap)
+
     def patience(self, *, idle: bool) -> float | None:
-        """Return how many seconds may pass until `run_due`; None: any. `idle`: nothing else can happen before."""
-        return self._clock.patience(self._heap[0][0], idle=idle) if self._heap else None
+        """Return how many seconds may pass until `run_due`; `idle`: nothing else can happen before."""
+        return self._clock.patience(self._heap[0][0], idle=idle)
 
     def run_due(self) -> None:
         """Make the calls whose time has come."""
-        if self._heap:
-            now = self._clock.monotonic()
-            while self._heap and self._heap[0][0] <= now:
-                _, _, act, about = heapq.heappop(self._heap)
-                act(about)
+        now = self._clock.monotonic()
+        while self._heap and self._heap[0][0] <= now:
+            _, _, act, about = heapq.heappop(self._heap)
+            act(about)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus
@@ -234,19 +235,21 @@ class Checkpoint(NamedTuple):
     code: str | None = None
 
 
+NO_CHECKPOINTS: Mapping[str, Checkpoint] = MappingProxyType({})
+
+
 class Discard(NamedTuple):
     """The order to drop all checkpoints of a task and begin its next generation."""
 
     task_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class TaskRecord:
+class TaskRecord(NamedTuple):
     """All that is recorded of one task of a run."""
 
     task_id: str
     attempts: tuple[Attempt, ...] = ()
-    checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict)
+    checkpoints: Mapping[str, Checkpoint] = NO_CHECKPOINTS
     generation: int = 1
 
 

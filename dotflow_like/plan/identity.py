@@ -41,7 +41,7 @@ class Identities:
             None if fingerprint is None else {"fingerprint": _of_value(fingerprint, where="fingerprint=")}
         )
         self.strict = strict
-        self._codes: dict[Task[..., Any], str | None] = {}
+        self._plain: dict[Task[..., Any], Identity] = {}  # of tasks without inputs of their own
 
     def of(self, node: Node) -> Identity:
         """Return the fingerprints of a task, or of an item of a map.
@@ -50,11 +50,13 @@ class Identities:
             FingerprintError: an input has none, and this is strict.
         """
         task = node.task
-        code = self._code(task)
-        if self._whole is not None:
-            return Identity(self._whole, code)
-        if not node.inputs and task.initial_context is None:
-            return Identity(_NO_INPUTS, code)
+        plain = self._plain.get(task)
+        if plain is None:
+            code = f"version {task.version}" if task.version is not None else _of_code(task)
+            plain = self._plain[task] = Identity(self._whole or _NO_INPUTS, code)
+        if self._whole is not None or (not node.inputs and task.initial_context is None):
+            return plain
+        code = plain.code
         try:
             inputs = {each.name: _of_input(each, node.key) for each in node.inputs if each.source in _COUNTED}
             if task.initial_context is not None:
@@ -66,13 +68,6 @@ class Identities:
             if self.strict:
                 raise
             return Identity(None, code)
-
-    def _code(self, task: Task[..., Any]) -> str | None:
-        if task not in self._codes:
-            from dotflow_like.plan.source import of_code  # only a run that is recorded needs it
-
-            self._codes[task] = f"version {task.version}" if task.version is not None else of_code(task.fn)
-        return self._codes[task]
 
 
 _COUNTED = frozenset({Source.CONSTANT, Source.PARAM, Source.RESULT, Source.GATHER})
@@ -96,3 +91,10 @@ def _of_value(value: object, *, where: str) -> str:
     from dotflow_like.plan import fingerprint
 
     return fingerprint.of_value(value, where=where)
+
+
+def _of_code(task: Task[..., Any]) -> str | None:
+    """Return `source.of_code` of a task's function, loaded likewise."""
+    from dotflow_like.plan import source
+
+    return source.of_code(task.fn)

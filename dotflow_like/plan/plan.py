@@ -12,7 +12,7 @@ from dotflow_like.model.status import Mode
 from dotflow_like.plan.graph import draw
 from dotflow_like.plan.identity import Identities
 from dotflow_like.plan.node import Graph
-from dotflow_like.plan.resume import Decision, OnChanges, check_identities, decide, recorded_keys
+from dotflow_like.plan.resume import Decision, OnChanges, check_identities, decide
 
 __all__ = ["Plan", "make_plan"]
 
@@ -84,10 +84,9 @@ class Plan:
 
     def unfinished(self) -> list[str]:
         """Return, of a run that is known, the keys of which no result is recorded."""
-        if not (self.resumed or self.records):
-            return []
-        keys = {*recorded_keys(self.graph), *self.records}
-        return [key for key in keys if key not in self.records or RESULT not in self.records[key].checkpoints]
+        if self.resumed:
+            return [key for key, decision in self.decisions.items() if not decision.restored]
+        return [key for key, record in self.records.items() if RESULT not in record.checkpoints]
 
     def caught_up(self, records: Mapping[str, TaskRecord], workflow_id: str) -> Plan:
         """Return the plan with newer `records` of what was unfinished when it was made."""

@@ -103,8 +103,9 @@ def decide(
     for node in graph.values():
         if node.items is not None:
             _decide_number(node, graph, records, decisions, policies.inputs, workflow_id)
+    discarded = {key for key, decision in decisions.items() if decision.discard}
     changed = [
-        node.key for node in graph.values() if any(decisions[key].discard for key in _keys(node, decisions))
+        node.key for node in graph.values() if discarded and not discarded.isdisjoint(_keys(node, decisions))
     ]
     for key, origin in _downstream(graph, changed).items():
         for unit in _units(graph[key]):
@@ -194,7 +195,10 @@ def _decide(
     checkpoint = None if record is None else record.checkpoints.get(RESULT)
     if record is None or checkpoint is None:
         return Decision(False, False, _why_missing(record))
-    found = _differences(today, Identity(checkpoint.inputs, checkpoint.code), identities, policies)
+    recorded = Identity(checkpoint.inputs, checkpoint.code)
+    if recorded == identities.of(today) and None not in recorded:
+        return Decision(True, False, f"completed by attempt {record.attempts[-1].number}")
+    found = _differences(today, recorded, identities, policies)
     for difference, policy in found:
         if policy is OnChange.RAISE:
             raise _refusal(difference, key, workflow_id)

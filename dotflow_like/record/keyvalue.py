@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from hashlib import blake2b
 from threading import Lock
@@ -105,9 +104,10 @@ class KeyValueJournal(Journal):
         found = {}
         prefix = _task_prefix(workflow_id)
         for key in keys:
-            data = self.storage.get(prefix + _part(key))
+            where = prefix + _part(key)
+            data = self.storage.get(where)
             if data is not None:
-                header, _ = _unpack_task(data, prefix + _part(key), key)
+                header, _ = _unpack_task(data, where, key)
                 references = {name: Stored(self, workflow_id, key, name) for name in header["checkpoints"]}
                 found[key] = _record_of(header, workflow_id, references)
         return found
@@ -183,7 +183,7 @@ class KeyValueJournal(Journal):
             name: self._put_beside(claim, record, checkpoint)
             for name, checkpoint in record.checkpoints.items()
         }
-        record = replace(record, checkpoints=checkpoints)
+        record = record._replace(checkpoints=checkpoints)
         data = _pack_task(record)
         written = self.storage.put(where, data, expected=before.data)
         kept, dropped = _beside(before.record), _beside(record)

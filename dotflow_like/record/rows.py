@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -12,23 +12,31 @@ from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus
 __all__ = ["attempt_from", "attempt_row", "run_from", "run_row"]
 
 
+# a named tuple of all its values in order, in half the time of calling its class
+_made: Callable[[type[Attempt], tuple[Any, ...]], Attempt] = tuple.__new__
 _STATUSES = {str(status): status for status in AttemptStatus}
 _OUTCOMES = {str(outcome): outcome for outcome in AttemptOutcome}
 
 
 def attempt_row(attempt: Attempt) -> dict[str, Any]:
-    """Return an attempt without the names of its run and task, which its place says."""
+    """Return an attempt without the names of its run and task, which its place says.
+
+    Nor what is plain: that it began when it was scheduled, that its generation is the first, that it had
+    no worker, no error, no metadata. A thousand rows are read before a run is resumed.
+    """
     row: dict[str, Any] = {
         "number": attempt.number,
         "status": attempt.status,
         "outcome": attempt.outcome,
-        "scheduled_at": attempt.scheduled_at.isoformat(),
         "started_at": _text(attempt.started_at),
         "finished_at": _text(attempt.finished_at),
         "owner": attempt.owner,
         "fence": attempt.fence,
-        "generation": attempt.generation,
     }
+    if attempt.scheduled_at != attempt.started_at:
+        row["scheduled_at"] = attempt.scheduled_at.isoformat()
+    if attempt.generation != 1:
+        row["generation"] = attempt.generation
     if attempt.worker is not None:
         row["worker"] = attempt.worker
     if attempt.error is not None:
@@ -46,28 +54,19 @@ def attempt_row(attempt: Attempt) -> dict[str, Any]:
 
 def attempt_from(row: Mapping[str, Any], workflow_id: str, task_id: str) -> Attempt:
     """Return the attempt `attempt_row` made `row` of."""
-    error = row.get("error")
+    get = row.get
+    number, outcome, error = row["number"], row["outcome"], get("error")
+    started = _time(row["started_at"])
+    scheduled = started if started and "scheduled_at" not in row else _time(row["scheduled_at"])
     if error is not None:
         error = TaskError(
-            row["number"], error["exception"], error["message"], error["traceback"], tuple(error["types"])
+            number, error["exception"], error["message"], error["traceback"], tuple(error["types"])
         )
-    outcome = row["outcome"]
-    return Attempt(
-        workflow_id,
-        task_id,
-        row["number"],
-        _STATUSES[row["status"]],
-        None if outcome is None else _OUTCOMES[outcome],
-        datetime.fromisoformat(row["scheduled_at"]),
-        _time(row["started_at"]),
-        _time(row["finished_at"]),
-        row["owner"],
-        row["fence"],
-        row.get("worker"),
-        error,
-        row.get("metadata", NO_METADATA),
-        row["generation"],
-    )
+    return _made(Attempt, (
+        workflow_id, task_id, number, _STATUSES[row["status"]], None if outcome is None else _OUTCOMES[outcome],
+        scheduled, started, _time(row["finished_at"]), row["owner"], row["fence"], get("worker"), error,
+        get("metadata", NO_METADATA), get("generation", 1),
+    ))  # fmt: skip
 
 
 def run_row(run: RunRecord) -> dict[str, Any]:

@@ -97,8 +97,10 @@ def test_what_an_attempt_does_not_have_is_not_in_its_row() -> None:
         "finished_at",
         "owner",
         "fence",
-        "generation",
     }
+    begun = attempt._replace(status=AttemptStatus.RUNNING, started_at=at)
+    assert "scheduled_at" not in attempt_row(begun)  # it began when it was scheduled
+    assert attempt_row(begun._replace(generation=2))["generation"] == 2
 
 
 def test_the_error_of_an_exception_becomes_texts() -> None:
