@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from enum import Enum
-from functools import partial
+from functools import cached_property, partial
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -36,7 +37,8 @@ class Parameter(NamedTuple):
     default: Any = None
 
 
-class Signature(NamedTuple):
+@dataclass(frozen=True)
+class Signature:
     """The parameters of a function that can be filled.
 
     Attributes:
@@ -53,13 +55,20 @@ class Signature(NamedTuple):
         """Return the parameter of that name, None when there is none."""
         return next((parameter for parameter in self.parameters if parameter.name == name), None)
 
-    def takes(self, role: Role) -> bool:
-        """Return whether a parameter has this role."""
-        return any(parameter.role is role for parameter in self.parameters)
+    @cached_property
+    def values(self) -> tuple[Parameter, ...]:
+        """The parameters a caller may bind."""
+        return tuple(parameter for parameter in self.parameters if parameter.role is Role.VALUE)
 
-    def names(self) -> list[str]:
-        """Return the names a caller may bind."""
-        return [parameter.name for parameter in self.parameters if parameter.role is Role.VALUE]
+    @cached_property
+    def contexts(self) -> tuple[Parameter, ...]:
+        """The parameters the run fills."""
+        return tuple(parameter for parameter in self.parameters if parameter.role is not Role.VALUE)
+
+    @cached_property
+    def positional_only(self) -> tuple[Parameter, ...]:
+        """The parameters that cannot be given by name."""
+        return tuple(parameter for parameter in self.parameters if parameter.positional_only)
 
 
 _read: WeakKeyDictionary[FunctionType, Signature] = WeakKeyDictionary()

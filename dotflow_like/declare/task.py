@@ -217,7 +217,7 @@ class Task(Generic[P, R]):
             if name in self.mapped or (word == "map" and name in self.bound):
                 raise TypeError(f"{self.where}: {word}({name}=...): {name!r} is filled already")
             if parameter is None and not self.signature.open_ended:
-                has = ", ".join(self.signature.names()) or "none to fill"
+                has = ", ".join(parameter.name for parameter in self.signature.values) or "none to fill"
                 raise TypeError(f"{self.where}: {word}({name}=...): no parameter {name!r}; it has: {has}")
             if parameter is not None and parameter.role is not Role.VALUE:
                 how = " (use the option initial_context=)" if parameter.role is Role.INITIAL else ""

@@ -18,6 +18,9 @@ from dotflow_like.record.journal import Codec, Encoded
 
 __all__ = ["Call", "Outcome", "perform"]
 
+# bound once: a member of an enumeration is looked up through its metaclass
+_RESULT, _CONSTANT = Source.RESULT, Source.CONSTANT
+
 
 class Call:
     """One attempt, with all it takes to run it here or elsewhere.
@@ -107,7 +110,9 @@ def perform(call: Call) -> Outcome:
         if task.methods:
             value = _run_class(call)
         elif call.inputs:
-            value = _run_function(task, _filled(call))
+            filled = _filled(call)
+            signature = task.signature
+            value = _called(task.fn, signature, filled) if signature.positional_only else task.fn(**filled)
         else:
             value = task.fn()
         if value is not None:
@@ -121,24 +126,24 @@ def perform(call: Call) -> Outcome:
 
 
 def _filled(call: Call) -> dict[str, Any]:
+    results = call.results
     filled = {}
     for name, source, payload in call.inputs:
-        match source:
-            case Source.CONSTANT | Source.PARAM | Source.INITIAL:
-                filled[name] = payload
-            case Source.RESULT:
-                filled[name] = call.results[payload.key].load()
-            case Source.GATHER:
-                filled[name] = gathered(
-                    payload, lambda each: call.results[each.key].load() if type(each) is Need else each
-                )
-            case Source.PREVIOUS:
-                filled[name] = _previous(call)
-            case Source.CONTEXT:
-                attempt = call.attempt
-                filled[name] = TaskContext(
-                    attempt.workflow_id, attempt.task_id, attempt, call.params, call.asked_to_stop
-                )
+        if source is _RESULT:
+            filled[name] = results[payload.key].load()
+        elif source is _CONSTANT or source is Source.PARAM or source is Source.INITIAL:
+            filled[name] = payload
+        elif source is Source.GATHER:
+            filled[name] = gathered(
+                payload, lambda each: results[each.key].load() if type(each) is Need else each
+            )
+        elif source is Source.PREVIOUS:
+            filled[name] = _previous(call)
+        else:
+            attempt = call.attempt
+            filled[name] = TaskContext(
+                attempt.workflow_id, attempt.task_id, attempt, call.params, call.asked_to_stop
+            )
     return filled
 
 
@@ -149,17 +154,9 @@ def _previous(call: Call) -> Context:
     return given if given.storage is None else replace(given, storage=given.storage.load())
 
 
-def _run_function(task: Task[..., Any], filled: dict[str, Any], instance: Any = None) -> Any:
-    if instance is None:
-        return _called(task.fn, task.signature, filled)
-    return _called(task.fn, signature_of(task.fn, method=True), filled, instance)
-
-
 def _called(function: Any, signature: Signature, filled: dict[str, Any], *first: Any) -> Any:
     """Call by name, but for what is taken by position only; a default keeps the place of what is not filled."""
-    if not any(parameter.positional_only for parameter in signature.parameters):
-        return function(*first, **filled)
-    leading = [parameter for parameter in signature.parameters if parameter.positional_only]
+    leading = list(signature.positional_only)
     while leading and leading[-1].name not in filled:
         leading.pop()
     positional = [filled.pop(parameter.name, parameter.default) for parameter in leading]
@@ -176,9 +173,8 @@ def _run_class(call: Call) -> list[Context]:
     previous = _previous(call)
     contexts = []
     for method in call.task.methods:
-        value = _run_function(
-            method, _wanted(signature_of(method.fn, method=True), filled, others, previous), instance
-        )
+        signature = signature_of(method.fn, method=True)
+        value = _called(method.fn, signature, _wanted(signature, filled, others, previous), instance)
         if hasattr(value, "__await__"):
             value = _awaited(value)
         previous = Context(
@@ -200,7 +196,7 @@ def _wanted(
         if parameter.name in filled
     }
     if previous is not None:
-        for parameter in signature.parameters:
+        for parameter in signature.contexts:
             if parameter.role is Role.PREVIOUS:
                 wanted[parameter.name] = previous
     return wanted

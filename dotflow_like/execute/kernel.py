@@ -288,10 +288,11 @@ class Kernel:
         if self._observer is not None and not run.errors:
             self._announcements.append((TaskStarted, run))
         run.status = _RUNNING
-        results, previous = _NO_RESULTS, None
+        results: Mapping[str, Reference] = _NO_RESULTS
+        previous = None
         if node.inputs:
-            if node.needs:
-                results = {key: self._runs[key]._reference() for key in node.needs}
+            runs = self._runs
+            results = {key: runs[key]._value or runs[key]._reference() for key in node.needs}
             if node.takes_previous and run._previous is not None:
                 previous = run._previous._context_of_reference()
         call = Call(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from dotflow_like.declare.task import Task
@@ -75,14 +74,15 @@ def _keyed(tasks: Sequence[Task[..., Any]]) -> Graph:
 def _connect(graph: Graph, params: Params) -> bool:
     """Fill the inputs, draw the declared edges, and return whether there are any."""
     listed = _Listed(graph)
+    find = listed.__getitem__
     declared = False
     for node in graph.values():
-        task = node.task
+        task = listed.asking = node.task
         if task.bound or task.mapped or task.earlier or task.signature.parameters:
-            node.fill(inputs_of(task, partial(listed.find, node=node), params))
+            node.fill(inputs_of(task, find, params))
             node.edges = dict.fromkeys(node.needs, Rule.NEEDS)
             for earlier in task.earlier:
-                node.edges.setdefault(listed.find(earlier, node), Rule.AFTER)
+                node.edges.setdefault(find(earlier).key, Rule.AFTER)
             declared = declared or bool(node.edges)
             if node.is_map:
                 node.items = _constant_items(node)
@@ -109,35 +109,38 @@ def _constant_items(node: Node) -> list[Node] | None:
     )
 
 
-class _Listed:
-    """Finds the listed task that a declaration means."""
+class _Listed(dict[Task[..., Any], Need]):
+    """What stands for the result of each task that others are bound to; looked for when asked for first."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._exact: dict[Task[..., Any], list[str]] = {}
+        self._listed: dict[Task[..., Any], list[str]] = {}
         self._made_from: dict[Task[..., Any], list[str]] = {}
+        self.asking: Task[..., Any] | None = None
 
-    def find(self, wanted: Task[..., Any], node: Node) -> str:
-        """Return the key of `wanted` itself, else of the one listed task made from it."""
-        if not self._exact:
-            for key, each in self._graph.items():
-                self._exact.setdefault(each.task, []).append(key)
-        found = self._exact.get(wanted) or self._derived(wanted)
+    def __missing__(self, wanted: Task[..., Any]) -> Need:
+        """Find `wanted` itself, else the one listed task made from it."""
+        if not self._listed:
+            for key, node in self._graph.items():
+                self._listed.setdefault(node.task, []).append(key)
+        found = self._listed.get(wanted) or self._derived(wanted)
         if len(found) == 1:
-            return found[0]
+            need = self[wanted] = Need(found[0])
+            return need
+        assert self.asking is not None, "somebody needs it"
         if not found:
             raise UnknownDependency(
-                f"{node.task.where} needs {wanted.where}, which is not in the list; add it to the tasks"
+                f"{self.asking.where} needs {wanted.where}, which is not in the list; add it to the tasks"
             )
         raise AmbiguousDependency(
-            f"{node.task.where} needs {wanted.where}, and several in the list could be meant ({', '.join(found)}); "
-            "keep the one you mean in a variable, list it, and name it here"
+            f"{self.asking.where} needs {wanted.where}, and several in the list could be meant "
+            f"({', '.join(found)}); keep the one you mean in a variable, list it, and name it here"
         )
 
     def _derived(self, wanted: Task[..., Any]) -> list[str]:
         if not self._made_from:
-            for key, each in self._graph.items():
-                origin = each.task.origin
+            for key, node in self._graph.items():
+                origin = node.task.origin
                 while origin is not None:
                     self._made_from.setdefault(origin, []).append(key)
                     origin = origin.origin

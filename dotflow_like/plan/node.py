@@ -11,6 +11,9 @@ from dotflow_like.plan.inputs import Input, Source, needs_of
 
 __all__ = ["Graph", "Node", "Rule"]
 
+# bound once: a member of an enumeration is looked up through its metaclass
+_RESULT, _CONSTANT = Source.RESULT, Source.CONSTANT
+
 
 class Rule:
     """What an edge asks of the task it comes from.
@@ -67,11 +70,16 @@ class Node:
     def fill(self, inputs: tuple[Input, ...]) -> None:
         """Set how its parameters are filled, and what follows from that."""
         self.inputs = inputs
-        self.needs = [need.key for each in inputs for need in needs_of(each)]
-        self.is_map = any(each.source is Source.ITEMS for each in inputs)
-        self.takes_previous = any(each.source is Source.PREVIOUS for each in inputs) or bool(
-            self.task.methods
-        )
+        needs: list[str] = []
+        for each in inputs:
+            source = each.source
+            if source is _RESULT:
+                needs.append(each.payload.key)
+            elif source is not _CONSTANT:
+                needs += [need.key for need in needs_of(each)]
+                self.is_map = self.is_map or source is Source.ITEMS
+                self.takes_previous = self.takes_previous or source is Source.PREVIOUS
+        self.needs = needs
 
     @property
     def may_read_all(self) -> bool:
