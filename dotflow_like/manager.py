@@ -206,14 +206,22 @@ def _execute(definition: Definition, run: Run, order: Order, *, in_thread: bool 
         plan = _plan(definition, order, journal)
     for warning in plan.warnings:
         warn(warning, workflow_id=workflow_id)
-    journal.create(
-        RunRecord(
-            workflow_id, plan.workflow, plan.version, plan.params, plan.mode, RunStatus.PENDING, time.now()
+    claim = None
+    if not plan.is_complete:  # a completed run is only read
+        journal.create(
+            RunRecord(
+                workflow_id,
+                plan.workflow,
+                plan.version,
+                plan.params,
+                plan.mode,
+                RunStatus.PENDING,
+                time.now(),
+            )
         )
-    )
-    claim = journal.claim(workflow_id, _owner(), time.now())
-    # a former owner may have written until it lost its claim
-    plan = plan.caught_up(journal.tasks(workflow_id, plan.unfinished()), workflow_id)
+        claim = journal.claim(workflow_id, _owner(), time.now())
+        # a former owner may have written until it lost its claim
+        plan = plan.caught_up(journal.tasks(workflow_id, plan.unfinished()), workflow_id)
     with _uncollected():
         run._prepare(plan, workflow_id, config, order.on_success, order.on_failure)
     in_thread = in_thread or plan.mode is Mode.BACKGROUND
@@ -239,11 +247,14 @@ def _plan(definition: Definition, order: Order, journal: Journal) -> Plan:
     identities = Identities(order.fingerprint, strict=order.resume)
     plan = make_plan(definition, order.mode, order.params, identities)
     workflow_id = order.workflow_id
-    if workflow_id is None or journal.run(workflow_id) is None:
+    row = None if workflow_id is None else journal.run(workflow_id)
+    if row is None:
         return plan
     if order.resume:
         records = journal.tasks(workflow_id, recorded_keys(plan.graph))
-        return plan.going_on(records, order.policies, workflow_id)
+        return plan.going_on(
+            records, order.policies, workflow_id, completed=row.status is RunStatus.COMPLETED
+        )
     return plan.starting_over(journal.tasks(workflow_id, journal.task_keys(workflow_id)), workflow_id)
 
 

@@ -10,7 +10,7 @@ from dotflow_like.model.status import AttemptOutcome, AttemptStatus
 from dotflow_like.record.journal import Claim
 from dotflow_like.report.result import TaskRun
 
-__all__ = ["closed", "completed", "opened", "scheduled"]
+__all__ = ["closed", "completed", "is_scheduled", "opened", "scheduled"]
 
 # bound once: an attribute of an enumeration is looked up through its metaclass
 _SCHEDULED, _RUNNING, _COMPLETED = AttemptStatus.SCHEDULED, AttemptStatus.RUNNING, AttemptStatus.COMPLETED
@@ -21,26 +21,28 @@ _made: Any = tuple.__new__
 
 def opened(run: TaskRun, claim: Claim, at: datetime) -> Attempt:
     """Open the next attempt of a task, or the one that is scheduled."""
-    attempts, number = run.attempts, 1
-    if attempts:
-        last = attempts[-1]
-        number = last.number + 1
+    last, number = run._last, 1
+    if last is not None:
         if last.status is _SCHEDULED:
-            number, at, attempts = last.number, max(at, last.scheduled_at), attempts[:-1]
+            number, at = last.number, max(at, last.scheduled_at)
+        else:
+            number = last.number + 1
+            run._before += (last,)
     workflow_id, owner, fence = claim
     attempt: Attempt = _made(Attempt, (
         workflow_id, run._node.key, number, _RUNNING, None, at, at, None,
         owner, fence, None, None, NO_METADATA, run._generation,
     ))  # fmt: skip
-    run.attempts = (*attempts, attempt) if attempts else (attempt,)
+    run._last = attempt
     return attempt
 
 
 def completed(run: TaskRun, at: datetime, worker: str | None) -> Attempt:
     """Close the running attempt of a task that succeeded."""
-    attempts = run.attempts
+    last = run._last
+    assert last is not None, "it was opened"
     (workflow_id, key, number, _, _, scheduled_at, started, _, owner, fence, _, _, metadata, generation) = (
-        attempts[-1]
+        last
     )
     if started is not None and started > at:
         at = started  # the clock was set back
@@ -48,7 +50,7 @@ def completed(run: TaskRun, at: datetime, worker: str | None) -> Attempt:
         workflow_id, key, number, _COMPLETED, _SUCCESS, scheduled_at, started, at,
         owner, fence, worker, None, metadata, generation,
     ))  # fmt: skip
-    run.attempts = (attempt,) if len(attempts) == 1 else (*attempts[:-1], attempt)
+    run._last = attempt
     return attempt
 
 
@@ -61,17 +63,19 @@ def closed(
     worker: str | None = None,
 ) -> Attempt:
     """Close the last attempt of a task that did not succeed."""
-    *earlier, last = run.attempts
+    last = run._last
+    assert last is not None, "it was opened"
     # the clock may have been set back; one that never started ends at the time it was to
     ended = last.scheduled_at if last.started_at is None else max(at, last.started_at)
     attempt = last._replace(status=status, outcome=outcome, finished_at=ended, error=error, worker=worker)
-    run.attempts = (*earlier, attempt)
+    run._last = attempt
     return attempt
 
 
 def scheduled(run: TaskRun, at: datetime, delay: float) -> Attempt:
     """Open the next attempt of a task for `delay` seconds after `at`."""
-    last = run.attempts[-1]
+    last = run._last
+    assert last is not None, "it follows one that failed"
     attempt = last._replace(
         number=last.number + 1,
         status=_SCHEDULED,
@@ -83,5 +87,11 @@ def scheduled(run: TaskRun, at: datetime, delay: float) -> Attempt:
         error=None,
         metadata=NO_METADATA,
     )
-    run.attempts = (*run.attempts, attempt)
+    run._before += (last,)
+    run._last = attempt
     return attempt
+
+
+def is_scheduled(run: TaskRun) -> bool:
+    """Return whether the last attempt of a task waits for its time."""
+    return run._last is not None and run._last.status is _SCHEDULED

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from dotflow_like.clock import Clock
 from dotflow_like.errors import TaskCancelled, TaskTimeout, WorkerDied
-from dotflow_like.execute.attempts import closed, completed, opened, scheduled
+from dotflow_like.execute.attempts import closed, completed, is_scheduled, opened, scheduled
 from dotflow_like.execute.call import Call
 from dotflow_like.execute.control import Control, Stop
 from dotflow_like.execute.executors.base import Executor, Started
@@ -33,7 +33,7 @@ from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus, 
 from dotflow_like.plan.node import Rule
 from dotflow_like.plan.plan import Plan
 from dotflow_like.plan.resume import Decision
-from dotflow_like.record.journal import Change, Claim, Journal, reopened
+from dotflow_like.record.journal import Change, Claim, Journal, after, reopening
 from dotflow_like.report.events import (
     RunEnded,
     RunStarted,
@@ -77,7 +77,7 @@ class Kernel:
         plan: what to run, and what is restored.
         view: the run as its user sees it; the kernel fills it.
         journal: where it is recorded.
-        claim: the right to record there.
+        claim: the right to record there; None for a plan that is complete, which changes nothing.
         executor: where bodies run.
         observer: told every event; None when nobody watches.
         settings: how the run behaves.
@@ -89,7 +89,7 @@ class Kernel:
         plan: Plan,
         view: RunView,
         journal: Journal,
-        claim: Claim,
+        claim: Claim | None,
         executor: Executor,
         observer: Observer | None,
         settings: Settings,
@@ -208,6 +208,7 @@ class Kernel:
 
     def _write(self) -> None:
         if self._changes:
+            assert self._claim is not None, "a plan that is complete changes nothing"
             changes, self._changes = self._changes, []
             self._journal.commit(self._claim, changes)
 
@@ -253,10 +254,11 @@ class Kernel:
             status, reason = RunStatus.FAILED, f"failed: {', '.join(failed)}"
         else:
             status, reason = RunStatus.COMPLETED, None
-        record = self._journal.run(view.workflow_id)
-        assert record is not None, "it was claimed"
         view.finished = self._now()
-        self._changes.append(replace(record, status=status, reason=reason, finished_at=view.finished))
+        if self._claim is not None:
+            record = self._journal.run(view.workflow_id)
+            assert record is not None, "it was claimed"
+            self._changes.append(replace(record, status=status, reason=reason, finished_at=view.finished))
         self._commit()
         view.status, view.reason = status, reason
         if self._observer is not None:
@@ -277,13 +279,14 @@ class Kernel:
             self._release(run)
 
     def _make_ready(self, run: TaskRun) -> None:
-        last = run.attempts[-1] if run.attempts else None
-        if last is not None and last.status is AttemptStatus.SCHEDULED:  # the run was paused while it waited
+        last = run._last
+        if last is not None and is_scheduled(run):  # the run was paused while it waited
             self._delay(run, (last.scheduled_at - self._now()).total_seconds())
         else:
             self._ready.append(run)
 
     def _open(self, run: TaskRun) -> None:
+        assert self._claim is not None, "a plan that is complete opens nothing"
         node, attempt = run._node, opened(run, self._claim, self._at)
         if self._observer is not None and not run.errors:
             self._announcements.append((TaskStarted, run))
@@ -503,9 +506,10 @@ class Kernel:
         record = self._records.get(key)
         if record is None:
             return None
-        record, changes = reopened(record, self._at, discard=discard)
-        self._records[key] = record
-        self._changes += changes
+        changes = reopening(record, self._at, discard=discard)
+        if changes:
+            self._changes += changes
+            record = self._records[key] = after(record, changes)
         return record
 
     def _restored(self, run: TaskRun, decisions: Mapping[str, Decision]) -> bool:
@@ -514,8 +518,8 @@ class Kernel:
         record = self._reopen(run._node.key, discard=decision is not None and decision.discard)
         if record is None:
             return False
-        run.attempts = record.attempts
-        run._earlier = len(run.attempts)
+        run._take_over(record.attempts)
+        run._earlier = len(record.attempts)
         run._generation = record.generation
         if decision is None or not decision.restored:
             return False
@@ -544,7 +548,7 @@ class Kernel:
         status, outcome, run.status = _words(self.control.stop)
         if run.errors:  # it was started by this run
             self._announce(TaskEnded, run)
-        if outcome is not AttemptOutcome.PAUSED and run.attempts[-1].status is AttemptStatus.SCHEDULED:
+        if outcome is not AttemptOutcome.PAUSED and is_scheduled(run):
             self._close(run, status, outcome)
 
     def _grace_over(self, _: None) -> None:
@@ -576,7 +580,7 @@ class Kernel:
         for call, run in list(self._running.items()):
             self._stop_at_deadline(call, run, f"the run's {self._settings.timeout:g} s")
         for run in (*self._delayed, *self._again):
-            if run.attempts[-1].status is AttemptStatus.SCHEDULED:
+            if is_scheduled(run):
                 self._close(run, AttemptStatus.CANCELLED, AttemptOutcome.CANCELLED)
             self._ended_without_value(run, TaskStatus.FAILED)
         self._delayed.clear()
@@ -591,7 +595,7 @@ class Kernel:
                 f"{call.task.where} went on after its time was up, since a thread cannot be stopped: what it "
                 "returns is discarded, and it is not tried again before it has ended; mode='parallel' stops it",
                 in_run=True,
-                workflow_id=self._claim.workflow_id,
+                workflow_id=self._view.workflow_id,
                 task_id=run.task_id,
             )
 

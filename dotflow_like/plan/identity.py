@@ -41,7 +41,8 @@ class Identities:
             None if fingerprint is None else {"fingerprint": _of_value(fingerprint, where="fingerprint=")}
         )
         self.strict = strict
-        self._plain: dict[Task[..., Any], Identity] = {}  # of tasks without inputs of their own
+        # of tasks without inputs of their own, by function and version; the plan holds the functions
+        self._plain: dict[tuple[int, str | None], Identity] = {}
 
     def of(self, node: Node) -> Identity:
         """Return the fingerprints of a task, or of an item of a map.
@@ -50,10 +51,11 @@ class Identities:
             FingerprintError: an input has none, and this is strict.
         """
         task = node.task
-        plain = self._plain.get(task)
+        key = id(task.fn), task.version
+        plain = self._plain.get(key)
         if plain is None:
             code = f"version {task.version}" if task.version is not None else _of_code(task)
-            plain = self._plain[task] = Identity(self._whole or _NO_INPUTS, code)
+            plain = self._plain[key] = Identity(self._whole or _NO_INPUTS, code)
         if self._whole is not None or (not node.inputs and task.initial_context is None):
             return plain
         code = plain.code

@@ -33,6 +33,7 @@ class Plan:
         identities: takes the fingerprints of its tasks.
         records: what is recorded of its tasks; of a run that starts over, to be discarded.
         resumed: whether it goes on from what is recorded.
+        is_complete: whether it goes on, is recorded as completed, and has nothing to run.
         policies: what to do about changed inputs and code then.
         decisions: of a resumed run, what becomes of each task; empty for others.
         warnings: what its user should know.
@@ -46,6 +47,7 @@ class Plan:
     identities: Identities
     records: Mapping[str, TaskRecord] = field(default_factory=dict)
     resumed: bool = False
+    is_complete: bool = False
     policies: OnChanges = _REUSE
     decisions: Mapping[str, Decision] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -70,15 +72,26 @@ class Plan:
                 lines.append(f"  {key}: run{waits}{why}")
         return "\n".join(lines)
 
-    def going_on(self, records: Mapping[str, TaskRecord], policies: OnChanges, workflow_id: str) -> Plan:
-        """Return the plan of a run that goes on from `records`; raises what `decide` does."""
+    def going_on(
+        self,
+        records: Mapping[str, TaskRecord],
+        policies: OnChanges,
+        workflow_id: str,
+        *,
+        completed: bool = False,
+    ) -> Plan:
+        """Return the plan of a run that goes on from `records`, or is completed; raises what `decide` does."""
         decisions, warnings = decide(self.graph, records, self.identities, policies, workflow_id)
+        # what a map over a result has to run is known only when that is read
+        all_known = not any(node.is_map and node.items is None for node in self.graph.values())
+        is_complete = completed and all_known and all(decision.restored for decision in decisions.values())
         return replace(
             self,
             records=records,
             decisions=decisions,
             policies=policies,
             resumed=True,
+            is_complete=is_complete,
             warnings=tuple(warnings),
         )
 

@@ -23,7 +23,7 @@ __all__ = [
     "after",
     "claim_lost",
     "claimed",
-    "reopened",
+    "reopening",
 ]
 
 
@@ -133,8 +133,8 @@ def after(record: TaskRecord, changes: Iterable[Change]) -> TaskRecord:
     return TaskRecord(record.task_id, tuple(attempts), checkpoints, generation)
 
 
-def reopened(record: TaskRecord, at: datetime, *, discard: bool) -> tuple[TaskRecord, list[Change]]:
-    """Return a task's record as its run's next owner takes it over, and the changes that make it so.
+def reopening(record: TaskRecord, at: datetime, *, discard: bool) -> list[Change]:
+    """Return the changes with which a run's next owner takes over what is recorded of a task.
 
     An attempt that was running when its process ended is closed as recovered; with `discard` its
     checkpoints go too.
@@ -148,7 +148,7 @@ def reopened(record: TaskRecord, at: datetime, *, discard: bool) -> tuple[TaskRe
         )
     if discard and (record.checkpoints or record.attempts):
         changes.append(Discard(record.task_id))
-    return after(record, changes) if changes else record, changes
+    return changes
 
 
 def claimed(run: RunRecord, owner: str, at: datetime) -> RunRecord:

@@ -33,19 +33,19 @@ class TaskRun:
         reason: why it is there, where that is not plain: why it was skipped, what an item failed of.
         restored: whether its result is an earlier process's.
         errors: one record for each attempt of this run that failed.
-        attempts: every attempt, the earlier processes' too.
         items: of a map, one `TaskRun` for each item, in order; None for a task that is no map.
     """
 
     __slots__ = (
+        "_before",
         "_earlier",
         "_generation",
+        "_last",
         "_map",
         "_node",
         "_previous",
         "_value",
         "_waiting",
-        "attempts",
         "errors",
         "items",
         "reason",
@@ -67,7 +67,9 @@ class TaskRun:
         self.reason: str | None = None
         self.restored = False
         self.errors: tuple[TaskError, ...] = ()
-        self.attempts: tuple[Attempt, ...] = ()
+        # most tasks have one attempt, and need no tuple for it
+        self._last: Attempt | None = None
+        self._before: tuple[Attempt, ...] = ()
         self.items: list[TaskRun] | None = None
 
     @property
@@ -121,6 +123,11 @@ class TaskRun:
         return max(0, sum(each.generation == self._generation for each in self.attempts) - 1)
 
     @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Every attempt, the earlier processes' too."""
+        return self._before if self._last is None else (*self._before, self._last)
+
+    @property
     def started_at(self) -> datetime | None:
         """When the first attempt in this process began, in UTC; of a restored task, the one that completed it."""
         if self.items is not None:
@@ -165,6 +172,11 @@ class TaskRun:
         else:
             shown["items"] = [item.to_dict() for item in self.items]
         return shown
+
+    def _take_over(self, attempts: tuple[Attempt, ...]) -> None:
+        """Make `attempts` those there have been so far."""
+        *before, last = attempts or (None,)
+        self._before, self._last = tuple(before), last
 
     def _reference(self) -> Reference:
         """Return where its result is, to be read where it is needed."""

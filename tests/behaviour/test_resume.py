@@ -158,9 +158,7 @@ def test_a_completed_run_restores_everything_and_runs_nothing(log: Log, storage:
         assert new.retry_count == 0
 
 
-def test_resuming_a_completed_run_changes_no_byte_but_those_of_the_claim(
-    log: Log, storage: Storage, folder: Path
-) -> None:
+def test_resuming_a_completed_run_changes_no_byte(log: Log, storage: Storage, folder: Path) -> None:
     @task
     def large() -> str:
         return LARGE
@@ -172,15 +170,36 @@ def test_resuming_a_completed_run_changes_no_byte_but_those_of_the_claim(
     tasks = [*three(log), large, each.map(x=[1, 2])]
     execute(tasks, storage=storage)
     before = content(folder)
+    run = quietly(tasks, storage=storage, resume=True)
+    assert content(folder) == before
+    assert run.status is RunStatus.COMPLETED
+    assert all(each.restored for each in run.tasks)
+
+
+def test_a_completed_run_with_a_map_over_a_result_is_claimed_and_computes_nothing(
+    log: Log, storage: Storage, folder: Path
+) -> None:
+    @task
+    def numbers() -> list[int]:
+        return [1, 2]
+
+    @task
+    def each(x: int) -> int:
+        log(x)
+        return x
+
+    tasks = [numbers, each.map(x=numbers)]
+    execute(tasks, storage=storage)
+    before, _ = content(folder), log.take()
     quietly(tasks, storage=storage, resume=True)
     after = content(folder)
     assert before.keys() == after.keys()
     assert {name for name in before if before[name] != after[name]} == {"run/run.value"}
     # of the run's row: who claimed it, how often it was claimed, and when
-    rows = [json.loads(each["run/run.value"].split(b"\n")[1]) for each in (before, after)]
+    rows = [json.loads(one["run/run.value"].split(b"\n")[1]) for one in (before, after)]
     changed = {name for name in rows[0] if rows[0][name] != rows[1][name]}
     assert changed == {"owner", "fence", "started_at", "finished_at"}
-    assert [row["fence"] for row in rows] == [1, 2]
+    assert log.take() == []
 
 
 @pytest.mark.parametrize(

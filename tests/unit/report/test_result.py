@@ -77,21 +77,21 @@ def test_before_it_begins(run: RunView) -> None:
 
 def test_a_duration_goes_from_the_first_start_to_the_last_end(run: RunView) -> None:
     one = run["one"]
-    one.attempts = (attempt(1, 0, 1), attempt(2, 5, 8))
+    one._take_over((attempt(1, 0, 1), attempt(2, 5, 8)))
     assert (one.started_at, one.finished_at, one.duration) == (after(0), after(8), 8)
     assert one.retry_count == 1
 
 
 def test_while_it_runs_there_is_no_end(run: RunView) -> None:
     one = run["one"]
-    one.attempts = (attempt(1, 0, 1), attempt(2, 5, None))
+    one._take_over((attempt(1, 0, 1), attempt(2, 5, None)))
     assert (one.started_at, one.finished_at, one.duration) == (after(0), None, None)
 
 
 def test_attempts_of_earlier_processes_count_in_the_number_not_in_the_time(run: RunView) -> None:
     one = run["one"]
     one._earlier = 1
-    one.attempts = (attempt(1, 0, 1), attempt(2, 50, 53))
+    one._take_over((attempt(1, 0, 1), attempt(2, 50, 53)))
     assert one.duration == 3
     assert one.retry_count == 1
 
@@ -99,14 +99,14 @@ def test_attempts_of_earlier_processes_count_in_the_number_not_in_the_time(run: 
 def test_a_restored_task_tells_of_the_attempt_that_completed_it(run: RunView) -> None:
     one = run["one"]
     one.restored, one._earlier = True, 2
-    one.attempts = (attempt(1, 0, 1), attempt(2, 5, 7))
+    one._take_over((attempt(1, 0, 1), attempt(2, 5, 7)))
     assert (one.started_at, one.duration) == (after(5), 2)
 
 
 def test_attempts_of_a_discarded_result_are_no_retries(run: RunView) -> None:
     one = run["one"]
     one._generation = 2
-    one.attempts = (attempt(1, 0, 1), attempt(2, 2, 3), attempt(3, 5, 6, generation=2))
+    one._take_over((attempt(1, 0, 1), attempt(2, 2, 3), attempt(3, 5, 6, generation=2)))
     assert one.retry_count == 0
 
 
@@ -129,7 +129,8 @@ def test_a_result_is_read_when_it_is_asked_for(run: RunView) -> None:
 
 def test_contexts_say_where_a_value_comes_from(run: RunView) -> None:
     one, two = run.tasks
-    one._value, one.status, one.attempts = Held(7), TaskStatus.COMPLETED, (attempt(1, 0, 1),)
+    one._value, one.status = Held(7), TaskStatus.COMPLETED
+    one._take_over((attempt(1, 0, 1),))
     context = two.previous_context
     assert (context.storage, context.task_id, context.workflow_id, context.time) == (7, "one", "w", after(1))
 
