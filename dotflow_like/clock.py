@@ -34,7 +34,8 @@ class Clock:
             Seconds from 0; None to wait without limit.
         """
         del idle  # only a clock that can jump cares
-        return None if deadline is None else max(0.0, deadline - time.monotonic())
+        # at most an hour: the waiting calls of the standard library do not take any number
+        return None if deadline is None else min(max(0.0, deadline - time.monotonic()), 3600.0)
 
 
 _current = Clock()

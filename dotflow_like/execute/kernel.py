@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from queue import Empty
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from dotflow_like.execute.control import Control, Stop
 from dotflow_like.execute.executors.base import Executor, Started
 from dotflow_like.execute.inbox import Inbox
 from dotflow_like.execute.items import items_of
+from dotflow_like.execute.readiness import Readiness
 from dotflow_like.execute.timers import Timers
 from dotflow_like.model.records import (
     RESULT,
@@ -30,7 +32,6 @@ from dotflow_like.model.records import (
     TaskRecord,
 )
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus, TaskStatus
-from dotflow_like.plan.node import Rule
 from dotflow_like.plan.plan import Plan
 from dotflow_like.plan.resume import Decision
 from dotflow_like.record.journal import Change, Claim, Journal, after, reopening
@@ -110,7 +111,7 @@ class Kernel:
         self._runs = view._by_key
         self._records: dict[str, TaskRecord] = {}
         # what is to do
-        self._ready: deque[TaskRun] = deque()
+        self._readiness = Readiness(self._runs)
         self._again: deque[TaskRun] = deque()  # tried again: also when nothing new starts
         self._delayed: set[TaskRun] = set()  # waiting for their next attempt's time
         self._due: set[TaskRun] = set()  # of those, the ones whose time has come while their old body goes on
@@ -174,20 +175,19 @@ class Kernel:
         if not plan.resumed:  # known, and to start over
             for key in self._records:
                 self._reopen(key, discard=True)
-        for run in view.tasks:
-            run._waiting = len(run._node.edges)
-            if self._records:
+        if self._records:
+            for run in view.tasks:
                 self._restored(run, plan.decisions)
-        for run in view.tasks:
-            if not run._node.edges:
-                self._its_turn(run)
+        self._readiness.begin(view.tasks)
 
     def _open_ready(self) -> None:
-        again, ready = self._again, self._ready
+        again, ready = self._again, self._readiness.ready
         while self._free and (again or (ready and not self._halted)):
             run = again.popleft() if again else ready.popleft()
             if run._node.is_map:
                 self._expand(run)
+            elif run._last is not None and run.status is _PENDING and is_scheduled(run):
+                self._delay(run, run._last.scheduled_at)  # the run was paused while it waited
             else:
                 self._open(run)
 
@@ -272,19 +272,6 @@ class Kernel:
 
     # Attempts open
 
-    def _its_turn(self, run: TaskRun) -> None:
-        if run.status is _PENDING:
-            self._make_ready(run)
-        else:
-            self._release(run)
-
-    def _make_ready(self, run: TaskRun) -> None:
-        last = run._last
-        if last is not None and is_scheduled(run):  # the run was paused while it waited
-            self._delay(run, (last.scheduled_at - self._now()).total_seconds())
-        else:
-            self._ready.append(run)
-
     def _open(self, run: TaskRun) -> None:
         assert self._claim is not None, "a plan that is complete opens nothing"
         node, attempt = run._node, opened(run, self._claim, self._at)
@@ -331,9 +318,7 @@ class Kernel:
         if pending or not items.nodes:
             run.status = _RUNNING
             self._announce(TaskStarted, run)
-        run._waiting = len(pending)
-        for item in pending:
-            self._make_ready(item)
+        self._readiness.begin_items(run, pending)
         if not pending:
             run.restored = bool(items.nodes)
             self._end_map(run)
@@ -363,7 +348,7 @@ class Kernel:
         if self._observer is not None or run._node.task.callback is not None:
             self._announcements.append((TaskEnded, run))
         if run._map is None:
-            self._release(run)
+            self._readiness.release(run)
         else:
             self._item_ended(run._map)
 
@@ -395,8 +380,9 @@ class Kernel:
             self._announce(TaskRetrying, run)
             pause = policy.pause_after(failures)
             if pause or run in self._given_up.values():
-                self._changes.append(scheduled(run, self._at, pause))
-                self._delay(run, pause)
+                attempt = scheduled(run, self._at, pause)
+                self._changes.append(attempt)
+                self._delay(run, attempt.scheduled_at)
             else:
                 self._again.append(run)
         else:
@@ -412,10 +398,10 @@ class Kernel:
     ) -> None:
         self._changes.append(closed(run, self._at, status, outcome, error, worker))
 
-    def _delay(self, run: TaskRun, seconds: float) -> None:
+    def _delay(self, run: TaskRun, until: datetime) -> None:
         run.status = TaskStatus.RETRYING
         self._delayed.add(run)
-        self._timers.after(max(0.0, seconds), self._try_again, run)
+        self._timers.after(max(0.0, (until - self._at).total_seconds()), self._try_again, run)
 
     def _try_again(self, run: TaskRun) -> None:
         if run not in self._delayed:  # the run was stopped meanwhile
@@ -435,19 +421,6 @@ class Kernel:
 
     # Tasks end
 
-    def _release(self, run: TaskRun) -> None:
-        """Let those that waited for a task know that it has ended."""
-        ended = [run]
-        while ended:
-            for node in ended.pop()._node.followers:
-                follower = self._runs[node.key]
-                follower._waiting -= 1
-                if not follower._waiting:
-                    if follower.status is _PENDING:
-                        self._make_ready(follower)
-                    else:  # skipped or restored long since; now its turn in the order has come, and is over
-                        ended.append(follower)
-
     def _ended_without_value(self, run: TaskRun, status: TaskStatus) -> None:
         run.status = status
         if status is TaskStatus.FAILED:
@@ -457,25 +430,12 @@ class Kernel:
         if run._map is not None:
             self._item_ended(run._map)
         elif not self._halted:
-            self._skip_needing(run)
-            self._release(run)
-
-    def _skip_needing(self, run: TaskRun) -> None:
-        """Skip the tasks that are bound to a result that will not come."""
-        without = [run]
-        while without:
-            needed = without.pop()
-            for node in needed._node.followers:
-                follower = self._runs[node.key]
-                if node.edges[needed.task_id] == Rule.NEEDS and follower.status is _PENDING:
-                    follower.status = TaskStatus.SKIPPED
-                    follower.reason = f"it needs the result of {needed.task_id!r}, which is {needed.status}"
-                    self._announce(TaskSkipped, follower)
-                    without.append(follower)
+            for skipped in self._readiness.skip_needing(run):
+                self._announce(TaskSkipped, skipped)
+            self._readiness.release(run)
 
     def _item_ended(self, run: TaskRun) -> None:
-        run._waiting -= 1
-        if not run._waiting:
+        if self._readiness.item_ended(run):
             self._end_map(run)
 
     def _end_map(self, run: TaskRun) -> None:
@@ -488,7 +448,7 @@ class Kernel:
             return
         run.status = _COMPLETED
         self._announce(TaskRestored if run.restored else TaskEnded, run)
-        self._release(run)
+        self._readiness.release(run)
 
     def _leave_map(self, run: TaskRun) -> None:
         """Give a map that the run ended in the middle of the status its items say."""

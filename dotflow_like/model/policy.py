@@ -10,7 +10,7 @@ from dotflow_like.errors import DeclarationError
 __all__ = ["LONGEST_DELAY", "RetryPolicy", "non_negative"]
 
 LONGEST_DELAY = 365 * 24 * 3600.0
-"""Seconds in a year: the longest delay without `max_delay`, so that a growing one stays a number."""
+"""Seconds in a year: no delay is longer, so that a growing one stays a time the calendar has."""
 
 
 def non_negative(value: object, what: str) -> float:
@@ -70,8 +70,8 @@ class RetryPolicy:
             pause = self.delay * self.backoff ** (failures - 1) if self.delay else 0.0
         except OverflowError:
             pause = float("inf")
-        longest = LONGEST_DELAY if self.max_delay is None else self.max_delay
-        return min(pause, longest) + (_up_to(self.jitter) if self.jitter else 0)
+        pause = min(pause, LONGEST_DELAY if self.max_delay is None else self.max_delay)
+        return min(pause + (_up_to(self.jitter) if self.jitter else 0), LONGEST_DELAY)
 
 
 def _up_to(seconds: float) -> float:
