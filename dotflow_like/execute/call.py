@@ -102,6 +102,10 @@ class Outcome:
         return self.value
 
 
+_NOTHING = Outcome()
+"""One for all bodies that return nothing, as most do."""
+
+
 def perform(call: Call) -> Outcome:
     """Fill the parameters, run the body, encode the result. Never raises."""
     try:
@@ -120,7 +124,9 @@ def perform(call: Call) -> Outcome:
                 value = _awaited(value)
             if type(value) is Context:
                 value = value.storage
-        return Outcome(value if call.codec is None else Encoded(call.codec.encode(value)))
+        if call.codec is not None:
+            return Outcome(Encoded(call.codec.encode(value)))
+        return _NOTHING if value is None else Outcome(value)
     except BaseException as error:  # what it means, KeyboardInterrupt and SystemExit too, the kernel decides
         return Outcome(error=_from_body(error))
 

@@ -110,20 +110,21 @@ def _constant_items(node: Node) -> list[Node] | None:
 
 
 class _Listed(dict[Task[..., Any], Need]):
-    """What stands for the result of each task that others are bound to; looked for when asked for first."""
+    """What stands for the result of each task that others are bound to; filled when asked for first."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._listed: dict[Task[..., Any], list[str]] = {}
+        self._several: dict[Task[..., Any], list[str]] = {}
         self._made_from: dict[Task[..., Any], list[str]] = {}
+        self._filled = False
         self.asking: Task[..., Any] | None = None
 
     def __missing__(self, wanted: Task[..., Any]) -> Need:
         """Find `wanted` itself, else the one listed task made from it."""
-        if not self._listed:
-            for key, node in self._graph.items():
-                self._listed.setdefault(node.task, []).append(key)
-        found = self._listed.get(wanted) or self._derived(wanted)
+        if not self._filled:
+            self._fill()
+            return self[wanted]
+        found = self._several.get(wanted) or self._derived(wanted)
         if len(found) == 1:
             need = self[wanted] = Need(found[0])
             return need
@@ -136,6 +137,16 @@ class _Listed(dict[Task[..., Any], Need]):
             f"{self.asking.where} needs {wanted.where}, and several in the list could be meant "
             f"({', '.join(found)}); keep the one you mean in a variable, list it, and name it here"
         )
+
+    def _fill(self) -> None:
+        self._filled = True
+        for key, node in self._graph.items():
+            if node.task in self:
+                self._several.setdefault(node.task, [self[node.task].key]).append(key)
+            else:
+                self[node.task] = Need(key)
+        for task in self._several:
+            del self[task]
 
     def _derived(self, wanted: Task[..., Any]) -> list[str]:
         if not self._made_from:

@@ -72,9 +72,9 @@ class Node:
         self.inputs = inputs
         needs: list[str] = []
         for each in inputs:
-            source = each.source
+            _, source, payload = each
             if source is _RESULT:
-                needs.append(each.payload.key)
+                needs.append(payload.key)
             elif source is not _CONSTANT:
                 needs += [need.key for need in needs_of(each)]
                 self.is_map = self.is_map or source is Source.ITEMS

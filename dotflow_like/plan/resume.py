@@ -68,8 +68,9 @@ def check_identities(graph: Graph, identities: Identities) -> None:
         FingerprintError: an input has none, and `identities` is strict.
     """
     for node in graph.values():
-        for unit in (node, *(node.items or ())):
-            identities.of(unit)
+        if node.inputs or node.task.initial_context is not None:
+            for unit in (node, *(node.items or ())):
+                identities.of(unit)
 
 
 def decide(
@@ -195,10 +196,11 @@ def _decide(
     checkpoint = None if record is None else record.checkpoints.get(RESULT)
     if record is None or checkpoint is None:
         return Decision(False, False, _why_missing(record))
-    recorded = Identity(checkpoint.inputs, checkpoint.code)
-    if recorded == identities.of(today) and None not in recorded:
+    _, _, _, inputs, code = checkpoint
+    identity = identities.of(today)
+    if inputs is not None and code is not None and inputs == identity.inputs and code == identity.code:
         return Decision(True, False, f"completed by attempt {record.attempts[-1].number}")
-    found = _differences(today, recorded, identities, policies)
+    found = _differences(today, Identity(inputs, code), identities, policies)
     for difference, policy in found:
         if policy is OnChange.RAISE:
             raise _refusal(difference, key, workflow_id)

@@ -175,8 +175,7 @@ class TaskRun:
 
     def _take_over(self, attempts: tuple[Attempt, ...]) -> None:
         """Make `attempts` those there have been so far."""
-        *before, last = attempts or (None,)
-        self._before, self._last = tuple(before), last
+        self._before, self._last = attempts[:-1], attempts[-1] if attempts else None
 
     def _reference(self) -> Reference:
         """Return where its result is, to be read where it is needed."""
