@@ -97,6 +97,7 @@ class Kernel:
         clock: Clock,
     ) -> None:
         self._plan = plan
+        self._params = plan.params
         self._view = view
         self._journal = journal
         self._claim = claim
@@ -215,7 +216,7 @@ class Kernel:
     def _take_messages(self) -> None:
         inbox, timers = self._inbox, self._timers
         try:
-            message = inbox.get(timers.patience(idle=not self._running) if timers else None)
+            message = inbox.get(timers.patience(idle=not self._running) if timers.waiting else None)
             self._at = self._now()  # one time for all of a turn
             while True:  # what has come together is committed together
                 if type(message) is Call:
@@ -229,7 +230,7 @@ class Kernel:
                 message = inbox.get(0)
         except Empty:
             self._at = self._now()
-        if timers:
+        if timers.waiting:
             timers.run_due()
 
     def _began(self, call: Call) -> None:
@@ -286,7 +287,7 @@ class Kernel:
             if node.takes_previous and run._previous is not None:
                 previous = run._previous._context_of_reference()
         call = Call(
-            node.task, attempt, self._plan.params, node.inputs, results, previous, self._codec, self.control
+            node.task, attempt, self._params, node.inputs, results, previous, self._codec, self.control
         )
         self._changes.append(attempt)
         self._running[call] = run
@@ -338,7 +339,7 @@ class Kernel:
         key, attempt = run._node.key, completed(run, self._at, call.worker)
         if self._codec is None:
             run._value = outcome
-            checkpoint = Checkpoint(key, RESULT, outcome)
+            checkpoint = tuple.__new__(Checkpoint, (key, RESULT, outcome, None, None))  # as quick as it goes
         else:
             run._value = self._journal.reference(run.workflow_id, key, RESULT)
             identity = self._plan.identities.of(run._node)
@@ -474,14 +475,17 @@ class Kernel:
 
     def _restored(self, run: TaskRun, decisions: Mapping[str, Decision]) -> bool:
         """Take over what is recorded of a task; return whether that is all there is to do."""
-        decision = decisions.get(run._node.key)
-        record = self._reopen(run._node.key, discard=decision is not None and decision.discard)
+        key = run._node.key
+        decision = decisions.get(key)
+        restored = decision is not None and decision.restored
+        discard = decision is not None and decision.discard
+        record = self._records[key] if restored else self._reopen(key, discard=discard)
         if record is None:
             return False
         run._take_over(record.attempts)
         run._earlier = len(record.attempts)
         run._generation = record.generation
-        if decision is None or not decision.restored:
+        if not restored:
             return False
         run.status, run.restored = _COMPLETED, True
         run._value = record.checkpoints[RESULT].value

@@ -36,7 +36,11 @@ def draw(definition: Definition, mode: str, params: Mapping[str, Any]) -> tuple[
     declared = _connect(graph, Params(params))
     groups: dict[str | None, list[Node]] = {}
     for node in graph.values():
-        groups.setdefault(node.task.group_name, []).append(node)
+        name = node.task.group_name
+        if name in groups:
+            groups[name].append(node)
+        else:
+            groups[name] = [node]
     if chosen is Mode.SEQUENTIAL and len(groups) > 1:
         chosen = Mode.SEQUENTIAL_GROUP
     arrange(graph, groups, chosen, declared=declared)

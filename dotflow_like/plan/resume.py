@@ -97,10 +97,9 @@ def decide(
     decisions: dict[str, Decision] = {}
     for node in graph.values():
         for unit in _units(node):
+            key = unit.key
             today = node if unit is not node and node.items is None else unit
-            decisions[unit.key] = _decide(
-                unit.key, today, records.get(unit.key), identities, policies, workflow_id
-            )
+            decisions[key] = _decide(key, today, records.get(key), identities, policies, workflow_id)
     for node in graph.values():
         if node.items is not None:
             _decide_number(node, graph, records, decisions, policies.inputs, workflow_id)

@@ -232,24 +232,21 @@ class KeyValueJournal(Journal):
         return run_from(header, self.codec.decode(body))
 
 
-class Stored:
+class Stored(NamedTuple):
     """A checkpoint in a journal's storage: read anew each time, so that it takes no memory."""
 
-    __slots__ = ("_journal", "_key", "_name", "_workflow_id")
-
-    def __init__(self, journal: KeyValueJournal, workflow_id: str, key: str, name: str) -> None:
-        self._journal = journal
-        self._workflow_id = workflow_id
-        self._key = key
-        self._name = name
+    journal: KeyValueJournal
+    workflow_id: str
+    key: str
+    name: str
 
     def load(self) -> Any:
         """Return the value; the errors are those of `TaskRun.result`."""
         return _decoded(*self._bytes())
 
     def _bytes(self) -> tuple[Codec, bytes, str]:
-        data = self._journal.read(self._workflow_id, self._key, self._name)
-        return self._journal.codec, data, f"{self._name} of task {self._key!r} of run {self._workflow_id}"
+        data = self.journal.read(self.workflow_id, self.key, self.name)
+        return self.journal.codec, data, f"{self.name} of task {self.key!r} of run {self.workflow_id}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # another process gets the bytes; it may not reach the storage, and need not
@@ -324,15 +321,12 @@ def _pack_task(record: TaskRecord) -> bytes:
 
 def _record_of(header: Mapping[str, Any], workflow_id: str, values: Mapping[str, Any]) -> TaskRecord:
     key = header["task"]
-    return TaskRecord(
-        key,
-        tuple([attempt_from(row, workflow_id, key) for row in header["attempts"]]),
-        {
-            name: Checkpoint(key, name, values[name], kept["inputs"], kept["code"])
-            for name, kept in header["checkpoints"].items()
-        },
-        header["generation"],
-    )
+    attempts = tuple([attempt_from(row, workflow_id, key) for row in header["attempts"]])
+    checkpoints = {
+        name: Checkpoint(key, name, values[name], kept["inputs"], kept["code"])
+        for name, kept in header["checkpoints"].items()
+    }
+    return TaskRecord(key, attempts, checkpoints, header["generation"])
 
 
 def _sum(data: bytes) -> str:
@@ -354,7 +348,7 @@ def _task_prefix(workflow_id: str) -> str:
 
 
 def _part(name: str) -> str:
-    return name.replace("%", "%25").replace("/", "%2F")
+    return name.replace("%", "%25").replace("/", "%2F") if "%" in name or "/" in name else name
 
 
 def _whole(part: str) -> str:

@@ -39,7 +39,16 @@ class InlineExecutor(Executor):
             if self._all_beside or call.task.timeout is not None:
                 self._beside.submit((call,))
             else:
-                call.outcome = self._perform(call)
+                try:
+                    self.in_body = True
+                    call.outcome = perform(call)
+                except BaseException as error:  # a signal between the body's end and this function's
+                    call.outcome = Outcome(error=error)
+                finally:
+                    self.in_body = False
+                if call.outcome.error is not None:
+                    interrupt = isinstance(call.outcome.error, KeyboardInterrupt | Terminated)
+                    call.outcome.interrupted = self._interruptible and interrupt
                 self.inbox.put(call)
 
     def stop(self, call: Call) -> bool:
@@ -47,17 +56,3 @@ class InlineExecutor(Executor):
 
     def close(self) -> None:
         self._beside.close()
-
-    def _perform(self, call: Call) -> Outcome:
-        try:
-            self.in_body = True
-            outcome = perform(call)
-        except BaseException as error:  # a signal between the body's end and this function's
-            outcome = Outcome(error=error)
-        finally:
-            self.in_body = False
-        if outcome.error is not None:
-            outcome.interrupted = self._interruptible and isinstance(
-                outcome.error, KeyboardInterrupt | Terminated
-            )
-        return outcome
