@@ -224,6 +224,10 @@ def _execute(definition: Definition, run: Run, order: Order, *, in_thread: bool 
         plan = plan.caught_up(journal.tasks(workflow_id, plan.unfinished()), workflow_id)
     with _uncollected():
         run._prepare(plan, workflow_id, config, order.on_success, order.on_failure)
+    if len(plan.graph) > _MANY and not gc.get_freeze_count():
+        # all of it stays: let it be old at once, not looked at twice on its way there
+        gc.freeze()
+        gc.unfreeze()
     in_thread = in_thread or plan.mode is Mode.BACKGROUND
     executor = _executor(plan.mode, order, in_thread)
     observers = observers_of(config.tracer, config.metrics)
@@ -256,6 +260,10 @@ def _plan(definition: Definition, order: Order, journal: Journal) -> Plan:
             records, order.policies, workflow_id, completed=row.status is RunStatus.COMPLETED
         )
     return plan.starting_over(journal.tasks(workflow_id, journal.task_keys(workflow_id)), workflow_id)
+
+
+_MANY = 10_000
+"""Tasks: with fewer, what the garbage collector does about them is not worth a thought."""
 
 
 @contextmanager
