@@ -7,7 +7,7 @@ import importlib
 import inspect
 import operator
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType, MethodType
 from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
@@ -156,6 +156,13 @@ class Task(Generic[P, R]):
     def where(self) -> str:
         """How messages call this task."""
         return f"task {self.task_id or self.name!r}"
+
+    def origins(self) -> Iterator[Task[P, R]]:
+        """Yield the tasks this one was derived from, the nearest first."""
+        origin = self.origin
+        while origin is not None:
+            yield origin
+            origin = origin.origin
 
     def bind(self, /, **values: Any) -> Self:
         """Fill parameters: with a constant, or with another task's result, which is also a dependency.

@@ -155,8 +155,6 @@ class _Listed(dict[Task[..., Any], Need]):
     def _derived(self, wanted: Task[..., Any]) -> list[str]:
         if not self._made_from:
             for key, node in self._graph.items():
-                origin = node.task.origin
-                while origin is not None:
+                for origin in node.task.origins():
                     self._made_from.setdefault(origin, []).append(key)
-                    origin = origin.origin
         return self._made_from.get(wanted, [])

@@ -265,7 +265,7 @@ class RunView:
             found = [self._by_key[task]] if task in self._by_key else []
         else:
             found = [each for each in self.tasks if each._node.task is task]
-            found = found or [each for each in self.tasks if _made_from(each._node.task, task)]
+            found = found or [each for each in self.tasks if task in each._node.task.origins()]
         if len(found) == 1:
             return found[0]
         ids = ", ".join(each.task_id for each in found or self.tasks)
@@ -341,13 +341,6 @@ class _Results(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"<results of {', '.join(self._tasks) or 'no task'}>"
-
-
-def _made_from(task: Task[..., Any], wanted: Task[..., Any]) -> bool:
-    origin = task.origin
-    while origin is not None and origin is not wanted:
-        origin = origin.origin
-    return origin is wanted
 
 
 def _raisable(task: TaskRun) -> Exception:
