@@ -30,6 +30,7 @@ from dotflow_like.model.records import (
     Reference,
     TaskError,
     TaskRecord,
+    made,
 )
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus, TaskStatus
 from dotflow_like.plan.plan import Plan
@@ -339,7 +340,7 @@ class Kernel:
         key, attempt = run._node.key, completed(run, self._at, call.worker)
         if self._codec is None:
             run._value = outcome
-            checkpoint = tuple.__new__(Checkpoint, (key, RESULT, outcome, None, None))  # as quick as it goes
+            checkpoint = made(Checkpoint, (key, RESULT, outcome, None, None))
         else:
             run._value = self._journal.reference(run.workflow_id, key, RESULT)
             identity = self._plan.identities.of(run._node)

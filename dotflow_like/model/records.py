@@ -22,9 +22,13 @@ __all__ = [
     "TaskError",
     "TaskRecord",
     "full_name",
+    "made",
 ]
 
 NO_METADATA: Mapping[str, Any] = {}
+
+made: Any = tuple.__new__
+"""`made(kind, values)` is a named tuple of all its values in order, in half the time of calling its class."""
 
 RESULT = "result"
 """The name of the checkpoint that holds what a task returned."""
