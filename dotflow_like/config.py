@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from dotflow_like.declare.signature import accepts
 from dotflow_like.declare.workflow import Definition
 from dotflow_like.errors import ConfigError, DeclarationError
+from dotflow_like.execute.workers.settings import WorkerSettings
 from dotflow_like.model.policy import non_negative
 from dotflow_like.model.status import Mode, OnChange
 from dotflow_like.plan.resume import OnChanges
@@ -35,6 +38,16 @@ class Config:
         tracer: a `Tracer`, or any object with one of its methods.
         metrics: a `Metrics`, or any object with one of its methods.
         grace: seconds that running tasks have to end when the run is asked to stop. Default 10.
+        max_workers: how many tasks run at once in parallel mode; a run's own `max_workers=` wins. Default: as
+            many as there are cores.
+        start_method: how worker processes begin. `spawn` (default): as fresh interpreters, which later runs use
+            again. `fork`: as copies of this process, with its memory as of that moment; refused while other
+            threads run, and never kept for later runs.
+        worker_init: called without arguments once in each worker process before its first task. What it
+            raises fails the tasks that worker was to run. Default: nothing.
+        max_tasks_per_worker: after so many tasks a worker process is replaced. Default: never.
+        contextvars: context variables that have in worker processes the values they have where the run is
+            started; the values have to be picklable. In threads every variable has. Default: none.
 
     Raises:
         ConfigError: a value that cannot work.
@@ -44,6 +57,11 @@ class Config:
     tracer: object | None = None
     metrics: object | None = None
     grace: float = 10.0
+    max_workers: int | None = None
+    start_method: Literal["spawn", "fork"] = "spawn"
+    worker_init: Callable[[], object] | None = None
+    max_tasks_per_worker: int | None = None
+    contextvars: Iterable[ContextVar[Any]] = ()
 
     def __post_init__(self) -> None:
         if self.storage == "" or not isinstance(self.storage, Storage | str | os.PathLike | None):
@@ -56,6 +74,24 @@ class Config:
             non_negative(self.grace, "grace")
         except DeclarationError as error:
             raise ConfigError(str(error)) from None
+        _check_count(self.max_workers, "max_workers")
+        _check_count(self.max_tasks_per_worker, "max_tasks_per_worker")
+        if self.start_method not in ("spawn", "fork"):
+            raise ConfigError(f"start_method is {self.start_method!r}; there are 'spawn' and 'fork'")
+        if self.start_method == "fork" and not hasattr(os, "fork"):
+            raise ConfigError("start_method is 'fork', which this system has not; there is 'spawn'")
+        if self.worker_init is not None and not _is_plain_call(self.worker_init):
+            raise ConfigError(
+                f"worker_init is {self.worker_init!r}; give a function that is called without arguments, not an async one"
+            )
+        object.__setattr__(self, "contextvars", _variables(self.contextvars))
+
+    @property
+    def workers(self) -> WorkerSettings:
+        """What it says about worker processes."""
+        return WorkerSettings(
+            self.start_method, self.worker_init, self.max_tasks_per_worker, tuple(self.contextvars)
+        )
 
     @property
     def keeps(self) -> bool:
@@ -103,6 +139,9 @@ class Order:
     max_workers: int | None = None
     timeout: float | None = None
     on_code_change: str = "reuse"
+    isolates: bool = field(
+        default=True, init=False
+    )  # False where nothing is to leave this process: for tests
 
     def __post_init__(self) -> None:
         self._check_callbacks()
@@ -119,9 +158,7 @@ class Order:
             )
         if self.executor not in (None, "process", "thread", "inline"):
             raise ConfigError(f"executor is {self.executor!r}; there are 'process', 'thread' and 'inline'")
-        workers = self.max_workers
-        if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-            raise ConfigError(f"max_workers is {workers!r}; give a whole number, 1 or more")
+        _check_count(self.max_workers, "max_workers")
         if self.timeout is not None:
             try:
                 if non_negative(self.timeout, "timeout") == 0:
@@ -178,6 +215,25 @@ class Order:
                 "resume=True needs a storage that outlives the process: storage='a-folder', or any other; "
                 "the default keeps results in memory"
             )
+
+
+def _check_count(value: object, word: str) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ConfigError(f"{word} is {value!r}; give a whole number, 1 or more")
+
+
+def _is_plain_call(function: object) -> bool:
+    """Return whether it can be called without arguments, and is done when it returns."""
+    return callable(function) and accepts(function) and not iscoroutinefunction(function)
+
+
+def _variables(given: object) -> tuple[ContextVar[Any], ...]:
+    found = tuple(given) if isinstance(given, Iterable) else (None,)
+    if not all(isinstance(each, ContextVar) for each in found):
+        raise ConfigError(
+            f"contextvars is {given!r}; give the variables themselves, in a list: contextvars=[var]"
+        )
+    return found
 
 
 def _is_uuid(value: object) -> bool:

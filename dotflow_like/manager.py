@@ -13,6 +13,7 @@ from dotflow_like import clock
 from dotflow_like.config import Config, Order, RunOptions, open_journal
 from dotflow_like.declare.task import Task
 from dotflow_like.declare.workflow import Definition
+from dotflow_like.errors import ConfigError
 from dotflow_like.execute.background import in_background, settled
 from dotflow_like.execute.control import Control, Stop, stopped_by_signals
 from dotflow_like.execute.executors.base import Executor
@@ -121,13 +122,13 @@ class Workflow(Definition):
     def run(self, **options: Unpack[RunOptions]) -> Run:
         """Run the tasks, as `Manager` does; in background mode return at once."""
         run = Run()
-        _execute(self, run, Order(**options))
+        execute(self, run, Order(**options))
         return run
 
     def start(self, **options: Unpack[RunOptions]) -> Run:
         """Begin to run the tasks in a thread, whatever the mode, and return at once; see `Run.wait`."""
         run = Run()
-        _execute(self, run, Order(**options), in_thread=True)
+        execute(self, run, Order(**options), in_thread=True)
         return run
 
 
@@ -150,7 +151,8 @@ class Manager(Run):
         params: fill, by name and coerced to the annotation, parameters nothing else fills.
         storage: short for a config with that storage.
         executor: in parallel mode: `process` (default), `thread` or `inline`.
-        max_workers: how many tasks run at once in parallel mode. Default: as many as there are cores.
+        max_workers: how many tasks run at once in parallel mode. Default: what the config says, else as many as
+            there are cores.
         timeout: seconds the run may take; then it fails with reason `timeout`. Default no limit.
         on_code_change: what becomes of results whose code changed since: `reuse`, `rerun` or `raise`.
 
@@ -193,10 +195,10 @@ class Manager(Run):
             on_success, on_failure, mode, keep_going, workflow_id, resume, on_input_change, fingerprint, config,
             params, storage, executor, max_workers, timeout, on_code_change,
         )  # fmt: skip
-        _execute(Workflow(tasks, name=name, version=version), self, order)
+        execute(Workflow(tasks, name=name, version=version), self, order)
 
 
-def _execute(definition: Definition, run: Run, order: Order, *, in_thread: bool = False) -> None:
+def execute(definition: Definition, run: Run, order: Order, *, in_thread: bool = False) -> None:
     """Plan, claim and run; what is wrong is raised before anything is written or run."""
     config: Config = order.config
     time = clock.current()
@@ -204,6 +206,8 @@ def _execute(definition: Definition, run: Run, order: Order, *, in_thread: bool 
     workflow_id = order.workflow_id or _new_id()
     with _uncollected():
         plan = _plan(definition, order, journal)
+    in_thread = in_thread or plan.mode is Mode.BACKGROUND
+    executor = _executor(plan, order, in_thread)
     for warning in plan.warnings:
         warn(warning, workflow_id=workflow_id)
     claim = None
@@ -228,8 +232,6 @@ def _execute(definition: Definition, run: Run, order: Order, *, in_thread: bool 
         # all of it stays: let it be old at once, not looked at twice on its way there
         gc.freeze()
         gc.unfreeze()
-    in_thread = in_thread or plan.mode is Mode.BACKGROUND
-    executor = _executor(plan.mode, order, in_thread)
     observers = observers_of(config.tracer, config.metrics)
     observer = fan_out(observers) if observers else None
     settings = Settings(order.keep_going, order.timeout, config.grace)
@@ -298,15 +300,50 @@ def _end(run: Run, workflow: str, control: Control, *, resumable: bool) -> None:
         raise control.error()
 
 
-def _executor(mode: Mode, order: Order, in_thread: bool) -> Executor:
-    if mode is not Mode.PARALLEL or order.executor == "inline":
-        return InlineExecutor(beside=in_thread or order.timeout is not None)
-    workers = order.max_workers or _cores()
-    if order.executor == "thread":
-        return ThreadExecutor(workers)
+def _executor(plan: Plan, order: Order, in_thread: bool) -> Executor:
+    main: Executor | None = None
+    slots = 1
+    if plan.mode is Mode.PARALLEL and order.executor != "inline":
+        slots = order.max_workers or order.config.max_workers or _cores()
+        if order.executor == "thread":
+            main = ThreadExecutor(slots)
+    else:
+        main = InlineExecutor(beside=in_thread or order.timeout is not None)
+    if main is not None and not (order.isolates and any(node.task.isolate for node in plan.graph.values())):
+        return main
     from dotflow_like.execute.executors.processes import ProcessExecutor
+    from dotflow_like.execute.executors.split import SplitExecutor
 
-    return ProcessExecutor(workers)
+    workers = ProcessExecutor(slots, order.config.workers)
+    if order.config.start_method == "fork":
+        _check_fork(plan, order, in_thread, beside=main)
+    return workers if main is None else SplitExecutor(main, workers)
+
+
+def _check_fork(plan: Plan, order: Order, in_thread: bool, *, beside: Executor | None) -> None:
+    """Refuse to fork where other threads run: a copy of their locks would stay locked for ever.
+
+    Raises:
+        ConfigError: they do, or this run will start some.
+    """
+    others = [each.name for each in threading.enumerate() if each is not threading.current_thread()]
+    why = None
+    if in_thread:
+        why = "this run is in the background, in a thread"
+    elif others:
+        why = f"other threads run: {', '.join(others)}"
+    elif isinstance(beside, ThreadExecutor) or (
+        beside is not None
+        and (order.timeout is not None or any(_is_timed(node.task) for node in plan.graph.values()))
+    ):
+        why = "tasks of this run run in threads"
+    if why is not None:
+        raise ConfigError(f"start_method='fork' is not safe: {why}; use start_method='spawn', the default")
+
+
+def _is_timed(task: Task[..., Any]) -> bool:
+    """Return whether a task runs in a thread beside when it runs inline: see `InlineExecutor`."""
+    return task.timeout is not None and not task.isolate
 
 
 def _cores() -> int:

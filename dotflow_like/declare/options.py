@@ -26,6 +26,7 @@ class Options(TypedDict, total=False):
     backoff: bool | float
     timeout: float | None
     retry_on: type[BaseException] | tuple[type[BaseException], ...]
+    isolate: bool
     version: str | None
 
 
@@ -58,6 +59,8 @@ def checked(options: Mapping[str, Any], policy: RetryPolicy, where: str) -> dict
             and not (isinstance(value, str) and value)
         ):
             raise DeclarationError(f"{where}: {word} is {value!r}; give a text that is not empty")
+    if not isinstance(changes.get("isolate", False), bool):
+        raise DeclarationError(f"{where}: isolate is {changes['isolate']!r}; give True or False")
     if changes.get("timeout") is not None and non_negative(changes["timeout"], f"{where}: timeout") == 0:
         raise DeclarationError(f"{where}: timeout is 0; give more than 0 seconds, or None for no limit")
     callback = changes.get("callback")

@@ -119,8 +119,8 @@ def united(signatures: Iterable[Signature]) -> Signature:
     return Signature(tuple(parameters.values()), open_ended)
 
 
-def accepts(function: Callable[..., Any], word: str) -> bool:
-    """Return whether `function` can be called with the one argument `word=`; True if it is not written in Python."""
+def accepts(function: Callable[..., Any], *words: str) -> bool:
+    """Return whether `function` can be called with these by name, and no more; True if it is not written in Python."""
     try:
         signature = _inspected(function)
     except (ValueError, TypeError):
@@ -128,7 +128,7 @@ def accepts(function: Callable[..., Any], word: str) -> bool:
     if isinstance(function, BuiltinFunctionType):
         return True  # their signatures are not always told as they are
     try:
-        signature.bind(**{word: None})
+        signature.bind(**dict.fromkeys(words))
     except TypeError:
         return False
     return True

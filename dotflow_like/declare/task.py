@@ -30,6 +30,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "callback": None,
     "policy": _ONCE,
     "timeout": None,
+    "isolate": False,
     "version": None,
     "bound": _NOTHING,
     "mapped": _NOTHING,
@@ -51,6 +52,7 @@ class Task(Generic[P, R]):
         callback: called with `task=` after it ended.
         policy: what to do when an attempt fails.
         timeout: seconds an attempt may take, None for no limit.
+        isolate: whether it runs in a worker process in every mode.
         version: stands for the code in the comparison on resume, None to take the source.
         bound: parameters and what fills them: a constant, a task, or a container of tasks.
         mapped: parameters and what they iterate over: an iterable or a task.
@@ -67,6 +69,7 @@ class Task(Generic[P, R]):
     callback: Callable[..., Any] | None
     policy: RetryPolicy
     timeout: float | None
+    isolate: bool
     version: str | None
     bound: Mapping[str, Any]
     mapped: Mapping[str, Any]
@@ -256,6 +259,8 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         backoff: False, True (each delay twice the one before), or the factor.
         timeout: seconds an attempt may take. Default: no limit.
         retry_on: exception class, or tuple of classes, that is tried again. Default `Exception`.
+        isolate: run it in a worker process whatever the mode, where it can be stopped for good and what
+            becomes of its process harms nobody else. Default False.
         version: stands for the code when a resumed run compares it. Default: the source.
 
     Raises:

@@ -34,15 +34,18 @@ def opened(run: TaskRun, claim: Claim, at: datetime) -> Attempt:
     return attempt
 
 
-def completed(run: TaskRun, at: datetime, worker: str | None) -> Attempt:
-    """Close the running attempt of a task that succeeded."""
+def completed(run: TaskRun, at: datetime, worker: str | None, elapsed: float | None) -> Attempt:
+    """Close the running attempt of a task that succeeded; its body took `elapsed` seconds, if that is known."""
     last = run._last
     assert last is not None, "it was opened"
     (workflow_id, key, number, _, _, scheduled_at, started, _, owner, fence, _, _, metadata, generation) = (
         last
     )
-    if started is not None and started > at:
-        at = started  # the clock was set back
+    if started is not None:
+        if started > at:
+            at = started  # the clock was set back
+        elif elapsed is not None:
+            started = max(started, at - timedelta(seconds=elapsed))  # its body waited for its turn
     attempt: Attempt = made(Attempt, (
         workflow_id, key, number, _COMPLETED, _SUCCESS, scheduled_at, started, at,
         owner, fence, worker, None, metadata, generation,

@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
+from functools import partial
+from inspect import CO_COROUTINE
 from typing import Any
 
 from dotflow_like.declare.signature import Role, Signature, signature_of
 from dotflow_like.declare.task import Task
 from dotflow_like.execute.control import Control
-from dotflow_like.model.context import Context, TaskContext
+from dotflow_like.model.context import Context, Progress, TaskContext
 from dotflow_like.model.records import Attempt, Reference, TaskError
 from dotflow_like.plan.inputs import Input, Need, Source, gathered
 from dotflow_like.record.journal import Codec, Encoded
 
-__all__ = ["Call", "Outcome", "perform"]
+__all__ = ["Call", "Outcome", "is_async", "perform", "perform_async"]
 
 # bound once: a member of an enumeration is looked up through its metaclass
 _RESULT, _CONSTANT = Source.RESULT, Source.CONSTANT
@@ -37,12 +39,14 @@ class Call:
         stop_asked: whether this body was asked to end.
         outcome: how it ended; set once it has.
         worker: which worker ran it; None for the run's own thread.
+        elapsed: seconds its body took, if the executor says so: it may have waited for its turn there.
     """
 
     __slots__ = (
         "attempt",
         "codec",
         "control",
+        "elapsed",
         "inputs",
         "outcome",
         "params",
@@ -75,10 +79,16 @@ class Call:
         self.control = control
         self.stop_asked = False
         self.worker: str | None = None
+        self.elapsed: float | None = None
 
     def asked_to_stop(self) -> bool:
         """Return whether the run asked the body to end: what `ctx.cancelled` says."""
         return self.stop_asked or (self.control is not None and self.control.stop is not None)
+
+    def report(self, progress: Progress) -> None:
+        """Tell the run how far the body has come: what `ctx.progress` does."""
+        if self.control is not None:
+            self.control.report(self, progress)
 
 
 class Outcome:
@@ -119,16 +129,42 @@ def perform(call: Call) -> Outcome:
             value = _called(task.fn, signature, filled) if signature.positional_only else task.fn(**filled)
         else:
             value = task.fn()
-        if value is not None:
-            if hasattr(value, "__await__"):
-                value = _awaited(value)
-            if type(value) is Context:
-                value = value.storage
-        if call.codec is not None:
-            return Outcome(Encoded(call.codec.encode(value)))
-        return _NOTHING if value is None else Outcome(value)
+        if value is None:
+            if call.codec is None:
+                return _NOTHING
+        elif hasattr(value, "__await__"):
+            value = _awaited(value)
+        return _returned(call, value)
     except BaseException as error:  # what it means, KeyboardInterrupt and SystemExit too, the kernel decides
         return Outcome(error=_from_body(error))
+
+
+async def perform_async(call: Call) -> Outcome:
+    """Do the same on the running event loop, for a task that `is_async`. Never raises."""
+    try:
+        task = call.task
+        return _returned(call, await _called(task.fn, task.signature, _filled(call)))
+    except BaseException as error:  # as above; a CancelledError too
+        return Outcome(error=_from_body(error))
+
+
+def is_async(task: Task[..., Any]) -> bool:
+    """Return whether the body of `task` is one coroutine: not so a class, nor what only returns an awaitable."""
+    function: Any = task.fn
+    while isinstance(function, partial):
+        function = function.func
+    code = getattr(function, "__code__", None)
+    if code is None and not isinstance(function, type):
+        code = getattr(type(function).__call__, "__code__", None)
+    return code is not None and bool(code.co_flags & CO_COROUTINE)
+
+
+def _returned(call: Call, value: Any) -> Outcome:
+    if type(value) is Context:
+        value = value.storage
+    if call.codec is not None:
+        return Outcome(Encoded(call.codec.encode(value)))
+    return _NOTHING if value is None else Outcome(value)
 
 
 def _filled(call: Call) -> dict[str, Any]:
@@ -148,7 +184,7 @@ def _filled(call: Call) -> dict[str, Any]:
         else:
             attempt = call.attempt
             filled[name] = TaskContext(
-                attempt.workflow_id, attempt.task_id, attempt, call.params, call.asked_to_stop
+                attempt.workflow_id, attempt.task_id, attempt, call.params, call.asked_to_stop, call.report
             )
     return filled
 

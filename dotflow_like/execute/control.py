@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dotflow_like.model.status import RunStatus
 
@@ -29,16 +29,28 @@ class Stop(NamedTuple):
     reason: str
 
 
+def _unheard(call: Any, progress: Any) -> None:
+    pass
+
+
 class Control:
-    """What a run was asked, and by what signal. Any thread, and a signal handler, may ask.
+    """How a run and its bodies speak: what it was asked, and by what signal; what they report.
+
+    Any thread, and a signal handler, may ask.
+
+    Args:
+        wake: called when the run was asked.
+        report: given a call, and the progress its body reports, in the body's own thread.
 
     Attributes:
+        report: the same.
         stop: the wish that counts; cancelling counts more than pausing.
         signum: the first signal that arrived; None for none.
         hurry: a second one arrived: what still runs is to be stopped now.
     """
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], None], report: Callable[[Any, Any], None] = _unheard) -> None:
+        self.report = report
         self._wake = wake
         self._lock = threading.RLock()  # a signal handler may come while its own thread holds it
         self._closed = False

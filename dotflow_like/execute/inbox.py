@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Inbox"]
 
+_READ, _WRITE = 1, 2  # of `selectors`, which is not imported for a queue
+
 
 class Inbox:
     """Messages from any thread, any signal handler, and file descriptors.
@@ -38,6 +40,10 @@ class Inbox:
             with suppress(OSError):  # full: it rings already; closed: nobody reads any more
                 self._bell[1].send(b"!")
 
+    def add(self, message: Any) -> None:
+        """Add a message in the reader's thread, which need not be woken."""
+        self._queue.put(message)
+
     def get(self, patience: float | None) -> Any:
         """Return the oldest message; wait for one up to `patience` seconds (None: without limit).
 
@@ -50,12 +56,24 @@ class Inbox:
             ready = self._selector.select(patience)
             if not ready:
                 raise Empty
-            for key, _ in ready:
-                key.data()
+            for key, events in ready:
+                receive, send = key.data
+                if send is not None and events & _WRITE:
+                    send()
+                if events & _READ:
+                    receive()
         return self._queue.get_nowait()
 
-    def watch(self, descriptor: Any, receive: Callable[[], None]) -> None:
-        """Call `receive`, in the reader's thread, whenever `descriptor` can be read; it puts what it finds."""
+    def watch(
+        self, descriptor: Any, receive: Callable[[], None], send: Callable[[], None] | None = None
+    ) -> None:
+        """Call `receive`, in the reader's thread, whenever `descriptor` can be read; it adds what it finds.
+
+        Args:
+            descriptor: what to watch; watched already, it is watched in this way from now on.
+            receive: may be called once more when it is watched no longer.
+            send: called whenever the descriptor can be written; None if nobody wants to write.
+        """
         import selectors
 
         if self._selector is None:
@@ -64,9 +82,15 @@ class Inbox:
             heard, rung = socket.socketpair()
             rung.setblocking(False)
             self._selector = selectors.DefaultSelector()
-            self._selector.register(heard, selectors.EVENT_READ, lambda: heard.recv(4096))
+            self._selector.register(heard, _READ, (lambda: heard.recv(4096), None))
             self._bell = heard, rung
-        self._selector.register(descriptor, selectors.EVENT_READ, receive)
+        events = _READ if send is None else _READ | _WRITE
+        change = self._selector.modify if self._is_watched(descriptor) else self._selector.register
+        change(descriptor, events, (receive, send))
+
+    def _is_watched(self, descriptor: Any) -> bool:
+        assert self._selector is not None
+        return descriptor in self._selector.get_map()
 
     def forget(self, descriptor: Any) -> None:
         """Stop watching `descriptor`."""

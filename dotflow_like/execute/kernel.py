@@ -19,11 +19,13 @@ from dotflow_like.errors import TaskCancelled, TaskTimeout, WorkerDied
 from dotflow_like.execute.attempts import closed, completed, is_scheduled, opened, scheduled
 from dotflow_like.execute.call import Call
 from dotflow_like.execute.control import Control, Stop
-from dotflow_like.execute.executors.base import Executor, Started
+from dotflow_like.execute.executors.base import Executor, Progressed, Started
 from dotflow_like.execute.inbox import Inbox
 from dotflow_like.execute.items import items_of
 from dotflow_like.execute.readiness import Readiness
+from dotflow_like.execute.reports import Reports
 from dotflow_like.execute.timers import Timers
+from dotflow_like.model.context import Progress
 from dotflow_like.model.records import (
     RESULT,
     Checkpoint,
@@ -40,6 +42,7 @@ from dotflow_like.report.events import (
     RunEnded,
     RunStarted,
     TaskEnded,
+    TaskProgress,
     TaskRestored,
     TaskRetrying,
     TaskSkipped,
@@ -109,7 +112,8 @@ class Kernel:
         self._at = clock.now()
         self._codec = journal.codec
         self._inbox = Inbox()
-        self.control = Control(lambda: self._inbox.put(None))
+        self._reports = Reports(self._inbox.put, self._progressed)
+        self.control = Control(lambda: self._inbox.put(None), self._reports.add)
         self._runs = view._by_key
         self._records: dict[str, TaskRecord] = {}
         # what is to do
@@ -121,7 +125,6 @@ class Kernel:
         # what is under way
         self._running: dict[Call, TaskRun] = {}
         self._given_up: dict[Call, TaskRun] = {}  # ended for the run, though their bodies go on
-        self._free = executor.slots
         # how the run stands
         self._failed = False
         self._timed_out = False
@@ -135,6 +138,7 @@ class Kernel:
     def run(self) -> None:
         """Run to the end. What user code raises ends up in the view; what the journal raises is raised."""
         executor = self._executor
+        self._reports.begin()
         executor.open(self._inbox, self._journal.codec)
         try:
             self._begin()
@@ -184,7 +188,8 @@ class Kernel:
 
     def _open_ready(self) -> None:
         again, ready = self._again, self._readiness.ready
-        while self._free and (again or (ready and not self._halted)):
+        running, executor = self._running, self._executor
+        while len(running) < executor.slots and (again or (ready and not self._halted)):
             run = again.popleft() if again else ready.popleft()
             if run._node.is_map:
                 self._expand(run)
@@ -200,13 +205,12 @@ class Kernel:
             announcements, self._announcements = self._announcements, []
             for event, run in announcements:
                 self._tell(event, run)
-        if self._calls:
-            calls, self._calls = self._calls, []
-            if self.control.stop is None:
-                self._executor.submit(calls)
-            else:  # asked while the row that says it starts was written, by a callback for instance
-                for call in calls:
-                    self._not_started(call)
+        calls, self._calls = self._calls, []
+        if self.control.stop is None:
+            self._executor.submit(calls)
+        else:  # asked while the row that says it starts was written, by a callback for instance
+            for call in calls:
+                self._not_started(call)
 
     def _write(self) -> None:
         if self._changes:
@@ -224,6 +228,9 @@ class Kernel:
                     self._done(message)
                 elif type(message) is Started:
                     self._began(message.call)
+                elif type(message) is Progressed:
+                    self._progressed(message.call, self._reports.latest(message))
+                    break  # a body may report faster than a turn takes
                 else:
                     self._asked_to_stop()
                 if inbox.empty():
@@ -238,6 +245,14 @@ class Kernel:
         timeout = call.task.timeout
         if timeout is not None and call in self._running:
             self._timers.after(timeout, self._deadline, call)
+
+    def _progressed(self, call: Call, progress: Progress) -> None:
+        # a body that runs inline reports in the middle of `submit`: nothing but this may change here
+        run = self._running.get(call)
+        if run is not None:
+            run.progress = progress
+            if self._observer is not None:
+                self._observer(TaskProgress(run))
 
     def _finish(self) -> None:
         view = self._view
@@ -279,7 +294,7 @@ class Kernel:
         node, attempt = run._node, opened(run, self._claim, self._at)
         if self._observer is not None and not run.errors:
             self._announcements.append((TaskStarted, run))
-        run.status = _RUNNING
+        run.status, run.progress = _RUNNING, None
         results: Mapping[str, Reference] = _NO_RESULTS
         previous = None
         if node.inputs:
@@ -293,7 +308,6 @@ class Kernel:
         self._changes.append(attempt)
         self._running[call] = run
         self._calls.append(call)
-        self._free -= 1
 
     def _expand(self, run: TaskRun) -> None:
         """Turn a map into its items."""
@@ -332,12 +346,11 @@ class Kernel:
         if run is None:
             self._old_body_ended(call)
             return
-        self._free += 1
         outcome = call.outcome
         if outcome.error is not None:
             self._attempt_failed(run, call, outcome.error, interrupted=outcome.interrupted)
             return
-        key, attempt = run._node.key, completed(run, self._at, call.worker)
+        key, attempt = run._node.key, completed(run, self._at, call.worker, call.elapsed)
         if self._codec is None:
             run._value = outcome
             checkpoint = made(Checkpoint, (key, RESULT, outcome, None, None))
@@ -427,7 +440,9 @@ class Kernel:
         run.status = status
         if status is TaskStatus.FAILED:
             self._failed = True
-            self._halted = self._halted or not self._settings.keep_going
+            if not self._settings.keep_going:
+                self._halted = True
+                self._withdraw(everything=False)
         self._announce(TaskEnded, run)
         if run._map is not None:
             self._item_ended(run._map)
@@ -498,6 +513,7 @@ class Kernel:
     def _asked_to_stop(self) -> None:
         if not self._stopping:
             self._stopping = self._halted = True
+            self._withdraw(everything=True)
             for call in self._running:
                 self._executor.ask(call)
             for run in (*self._delayed, *self._again):
@@ -524,11 +540,23 @@ class Kernel:
             )
             self._close_stopped(run, call, TaskError.of(error, call.attempt.number))
 
+    def _withdraw(self, *, everything: bool) -> None:
+        """Take back what the executor was given in advance, and has not begun; or everything that has not."""
+        for call in self._executor.withdraw(everything=everything):
+            self._not_started(call)
+
     def _not_started(self, call: Call) -> None:
         run = self._running.pop(call)
-        self._free += 1
-        error = TaskCancelled(f"{call.task.where} was not started: its run was asked to stop")
-        self._close_stopped(run, call, TaskError.of(error, call.attempt.number))
+        error = TaskError.of(
+            TaskCancelled(f"{call.task.where} was not started: its run was to end"), call.attempt.number
+        )
+        if self.control.stop is not None:
+            self._close_stopped(run, call, error)
+        else:  # another task failed, or the run's time was up: this one is as if it had not been its turn
+            self._close(run, AttemptStatus.CANCELLED, AttemptOutcome.CANCELLED, error)
+            run.status = TaskStatus.RETRYING if run.errors else _PENDING
+            if run.errors:  # what has been tried is tried to its end
+                self._again.append(run)
 
     def _close_stopped(self, run: TaskRun, call: Call, error: TaskError) -> None:
         status, outcome, run.status = _words(self.control.stop)
@@ -542,6 +570,7 @@ class Kernel:
 
     def _run_timed_out(self, _: None) -> None:
         self._timed_out = self._stopping = self._halted = True
+        self._withdraw(everything=True)
         for call, run in list(self._running.items()):
             self._stop_at_deadline(call, run, f"the run's {self._settings.timeout:g} s")
         for run in (*self._delayed, *self._again):
@@ -558,7 +587,7 @@ class Kernel:
         if not stopped:
             warn(
                 f"{call.task.where} went on after its time was up, since a thread cannot be stopped: what it "
-                "returns is discarded, and it is not tried again before it has ended; mode='parallel' stops it",
+                "returns is discarded, and it is not tried again before it has ended; @task(isolate=True) or mode='parallel' stops it",
                 in_run=True,
                 workflow_id=self._view.workflow_id,
                 task_id=run.task_id,
@@ -567,7 +596,6 @@ class Kernel:
     def _give_up(self, call: Call) -> bool:
         """Stop a running call; return whether its body is gone."""
         run = self._running.pop(call)
-        self._free += 1
         stopped = self._executor.stop(call)
         if not stopped:
             self._given_up[call] = run

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dotflow_like import clock
 
 if TYPE_CHECKING:
     from dotflow_like.model.records import Attempt
 
-__all__ = ["Context", "TaskContext"]
+__all__ = ["Context", "Progress", "TaskContext"]
 
 
 def _now() -> datetime:
@@ -44,6 +46,24 @@ class Context:
         return self.storage
 
 
+class Progress(NamedTuple):
+    """How far a body has come.
+
+    Attributes:
+        done: how much is done, in whatever the body counts.
+        total: how much there is to do; None if that is not known.
+        message: what it is doing now; None for nothing to say.
+    """
+
+    done: float
+    total: float | None = None
+    message: str | None = None
+
+
+def _unheard(progress: Progress) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class TaskContext:
     """What running code may ask. A parameter named `ctx`, or annotated `TaskContext`, gets one.
@@ -60,6 +80,7 @@ class TaskContext:
     attempt: Attempt
     params: Mapping[str, Any]
     _stop_asked: Callable[[], bool] = field(repr=False)
+    _report: Callable[[Progress], None] = field(default=_unheard, repr=False)
 
     @property
     def cancelled(self) -> bool:
@@ -74,3 +95,38 @@ class TaskContext:
     def idempotency_key(self) -> str:
         """The same on every attempt: hand it to a receiver that de-duplicates by it."""
         return self.attempt.idempotency_key
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Tell how far the body has come: it is seen at once as `TaskRun.progress`, and in the log.
+
+        Call it as often as you like: the latest counts, and not every one before it need be seen. It never
+        changes what becomes of the task.
+
+        Args:
+            done: how much is done, in whatever you count; 0 or more.
+            total: how much there is to do. Default: not known.
+            message: what the body is doing now.
+
+        Raises:
+            TypeError: a value that is no number, or a message that is no text.
+            ValueError: a number that is negative, infinite or nan.
+        """
+        if message is not None and not isinstance(message, str):
+            raise TypeError(f"ctx.progress: message is {message!r}; give a text")
+        self._report(
+            Progress(
+                _amount("done", done),
+                None if total is None else _amount("total", total),
+                None if message is None else str(message),
+            )
+        )
+
+
+def _amount(name: str, value: Any) -> float:
+    """Return a number as a plain one, which can be sent anywhere."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"ctx.progress: {name} is {value!r}; give a number")
+    amount = int(value) if isinstance(value, Integral) else float(value)
+    if not 0 <= amount < math.inf:
+        raise ValueError(f"ctx.progress: {name} is {value!r}; give a number that is finite, and 0 or more")
+    return amount

@@ -13,6 +13,7 @@ __all__ = [
     "RunEnded",
     "RunStarted",
     "TaskEnded",
+    "TaskProgress",
     "TaskRestored",
     "TaskRetrying",
     "TaskSkipped",
@@ -31,6 +32,13 @@ class RunStarted:
 @dataclass(frozen=True, slots=True)
 class TaskStarted:
     """The first attempt of a task begins."""
+
+    task: TaskRun
+
+
+@dataclass(frozen=True, slots=True)
+class TaskProgress:
+    """A task that runs has told how far it has come; its `progress` says how far."""
 
     task: TaskRun
 
@@ -71,4 +79,6 @@ class RunEnded:
     info: Mapping[str, Any]
 
 
-Event = RunStarted | TaskStarted | TaskRetrying | TaskEnded | TaskRestored | TaskSkipped | RunEnded
+Event = (
+    RunStarted | TaskStarted | TaskProgress | TaskRetrying | TaskEnded | TaskRestored | TaskSkipped | RunEnded
+)

@@ -14,10 +14,12 @@ from dotflow_like.report.events import (
     RunEnded,
     RunStarted,
     TaskEnded,
+    TaskProgress,
     TaskRestored,
     TaskRetrying,
     TaskSkipped,
 )
+from dotflow_like.report.result import TaskRun
 
 __all__ = ["is_read", "log_event", "logger", "warn"]
 
@@ -63,6 +65,9 @@ def log_event(event: Event) -> None:
         logger.log(level, text, extra={"workflow_id": event.workflow_id, **event.info})
         return
     task = event.task
+    if isinstance(event, TaskProgress):
+        _log_progress(task)
+        return
     level = logging.ERROR if task.status is TaskStatus.FAILED else logging.INFO
     words = {TaskRestored: "restored", TaskRetrying: "retrying"}
     text = words.get(type(event)) or ("started" if task.status is TaskStatus.RUNNING else str(task.status))
@@ -85,6 +90,23 @@ def log_event(event: Event) -> None:
     if isinstance(event, TaskEnded):
         fields["duration"] = task.duration
     logger.log(level, "task %s %s%s", task.task_id, text, cause, extra=fields)
+
+
+def _log_progress(task: TaskRun) -> None:
+    progress = task.progress
+    if progress is None or not logger.isEnabledFor(logging.DEBUG):
+        return
+    done, total, message = progress
+    fields = {
+        "workflow_id": task.workflow_id,
+        "task_id": task.task_id,
+        "attempt": len(task.attempts),
+        "done": done,
+        "total": total,
+        "progress_message": message,  # `message` is a word of the standard library's
+    }
+    of, what = "" if total is None else f" of {total}", f": {message}" if message else ""
+    logger.debug("task %s: %s%s done%s", task.task_id, done, of, what, extra=fields)
 
 
 def _about_run(event: RunStarted | RunEnded) -> tuple[int, str]:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from dotflow_like.declare.task import Task
 from dotflow_like.errors import RunFailed, TaskFailure
-from dotflow_like.model.context import Context
+from dotflow_like.model.context import Context, Progress
 from dotflow_like.model.records import Attempt, Held, Reference, TaskError, full_name
 from dotflow_like.model.status import Mode, RunStatus, TaskStatus
 from dotflow_like.plan.node import Node
@@ -34,6 +34,7 @@ class TaskRun:
         restored: whether its result is an earlier process's.
         errors: one record for each attempt of this run that failed.
         items: of a map, one `TaskRun` for each item, in order; None for a task that is no map.
+        progress: how far its last attempt said it has come; None if it said nothing.
     """
 
     __slots__ = (
@@ -48,6 +49,7 @@ class TaskRun:
         "_waiting",
         "errors",
         "items",
+        "progress",
         "reason",
         "restored",
         "status",
@@ -71,6 +73,7 @@ class TaskRun:
         self._last: Attempt | None = None
         self._before: tuple[Attempt, ...] = ()
         self.items: list[TaskRun] | None = None
+        self.progress: Progress | None = None
 
     @property
     def task_id(self) -> str:

@@ -7,9 +7,9 @@ from contextlib import nullcontext
 from typing import Any, Unpack
 
 from dotflow_like import clock
-from dotflow_like.config import RunOptions
+from dotflow_like.config import Order, RunOptions
 from dotflow_like.declare.task import Task
-from dotflow_like.manager import Run, Workflow
+from dotflow_like.manager import Run, Workflow, execute
 from dotflow_like.testing.fake_clock import FakeClock
 
 __all__ = ["run_inline"]
@@ -18,8 +18,8 @@ __all__ = ["run_inline"]
 def run_inline(tasks: Workflow | Iterable[Task[..., Any] | str], **options: Unpack[RunOptions]) -> Run:
     """Run tasks, or a workflow, in this thread and without waiting, whatever the mode.
 
-    Delays of retries are skipped by a `FakeClock`, the one whose block this is in or a new one; parallel tasks run one after another; a run in the
-    background has ended when this returns.
+    Delays of retries are skipped by a `FakeClock`, the one whose block this is in or a new one; parallel tasks
+    run one after another, and isolated ones like others; a run in the background has ended when this returns.
 
     Args:
         tasks: the tasks, or the workflow.
@@ -32,4 +32,7 @@ def run_inline(tasks: Workflow | Iterable[Task[..., Any] | str], **options: Unpa
     if options.get("mode") == "parallel":
         options["executor"] = "inline"
     with nullcontext() if isinstance(clock.current(), FakeClock) else FakeClock():
-        return workflow.run(**options).wait()
+        run, order = Run(), Order(**options)
+        order.isolates = False
+        execute(workflow, run, order)
+        return run.wait()

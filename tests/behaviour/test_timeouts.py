@@ -73,6 +73,70 @@ def test_in_a_worker_the_body_and_its_children_are_gone_and_nothing_happens_afte
     assert not effect.exists()
 
 
+# Appends to a file, and tells its number; given more places, it starts one that does, too.
+WRITER = """
+import os, subprocess, sys, time
+from pathlib import Path
+folder, (session, *rest) = Path(sys.argv[1]), sys.argv[2:]
+if rest:
+    options = {"start_new_session": rest[0] == "own session"}
+    subprocess.Popen([sys.executable, "-S", __file__, str(folder), *rest], **options)
+(folder / f"pid {os.getpid()}").touch()
+with open(folder / "effects", "ab", buffering=0) as file:
+    while (folder / "go on").exists():
+        file.write(b"x")
+        time.sleep(0.0005)
+"""
+
+
+def test_when_the_timeout_is_recorded_grandchildren_have_no_more_effects(
+    tmp_path: Path, until: Callable[..., None], hours_pass: HoursPass
+) -> None:
+    script, folder = tmp_path / "writer.py", tmp_path / "pids"
+    script.write_text(WRITER)
+    folder.mkdir()
+    effects, go_on = folder / "effects", folder / "go on"
+    go_on.touch()
+    sizes: list[int] = []
+
+    def pids() -> list[int]:
+        return [int(each.name.split()[1]) for each in folder.glob("pid *")]
+
+    @task(timeout=600)
+    def hang() -> None:
+        import subprocess
+        import sys
+
+        start = [sys.executable, "-S", str(script), str(folder)]
+        subprocess.Popen([*start, "same session", "same session", "own session"])
+        subprocess.Popen([*start, "own session", "same session"], start_new_session=True)
+        (folder / f"pid {os.getpid()}").touch()
+        with effects.open("ab", buffering=0) as file:
+            while True:
+                file.write(b"x")
+                time.sleep(0.0005)
+
+    class Watch:
+        def end_task(self, task: Any) -> None:
+            sizes.append(effects.stat().st_size)
+
+    with hours_pass(lambda: len(pids()) == 6, lambda: False):
+        run = Manager(
+            [hang],
+            mode="parallel",
+            max_workers=1,
+            config=Config(tracer=Watch()),
+            on_failure=lambda tasks: None,
+        )
+    assert [each.outcome for each in run.attempts] == ["timed_out"]
+    try:
+        for pid in pids():
+            until(lambda pid=pid: gone(pid), f"the end of {pid}")
+    finally:
+        go_on.unlink()
+    assert sizes == [effects.stat().st_size]
+
+
 def test_the_slot_of_a_stopped_body_is_free_again() -> None:
     tasks = [task(lambda: time.sleep(LONG), name=f"hang{i}", timeout=SHORT) for i in range(2)]
     tasks += [task(lambda i=i: i, name=f"t{i}") for i in range(3)]

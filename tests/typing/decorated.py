@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, assert_type
 
 from dotflow_like import Context, Manager, RetryPolicy, Run, Task, TaskContext, TaskRun, Workflow, task
+from dotflow_like.model.context import Progress
 from dotflow_like.model.status import RunStatus, TaskStatus
 from dotflow_like.plan.plan import Plan
 
@@ -40,7 +41,9 @@ as_other: Callable[[int], bytes] = fetch  # type: ignore[assignment]
 # With options, and called without any.
 
 
-@task(retry=3, retry_delay=1.5, backoff=True, timeout=30, retry_on=(OSError, ValueError), name="p")
+@task(
+    retry=3, retry_delay=1.5, backoff=True, timeout=30, retry_on=(OSError, ValueError), isolate=True, name="p"
+)
 def parse(raw: bytes) -> dict[str, int]:
     return {"size": len(raw)}
 
@@ -57,6 +60,7 @@ plain("1")  # type: ignore[arg-type]
 task(retries=3)  # type: ignore[call-overload]
 task(retry="3")  # type: ignore[call-overload]
 task(fetch.fn, timeout="5")  # type: ignore[call-overload]
+task(isolate="yes")  # type: ignore[call-overload]
 task(retry=RetryPolicy(3), callback=print, initial_context={"any": "thing"}, group_name=None)
 
 
@@ -155,6 +159,8 @@ held: Task[[str], bytes] = holder.step
 def contexts(initial_context: Context, previous_context: Context, ctx: TaskContext) -> bool:
     assert_type(ctx.params, Mapping[str, Any])
     assert_type(ctx.task_id, str)
+    ctx.progress(1, 2.5, "half")
+    ctx.progress("1")  # type: ignore[arg-type]
     return ctx.cancelled
 
 
@@ -191,6 +197,7 @@ Manager([fetch], keep_going="yes")  # type: ignore[arg-type]
 Manager([fetch], executor="dask")  # type: ignore[arg-type]
 assert_type(run[parse], TaskRun)
 assert_type(run["p"].status, TaskStatus)
+assert_type(run["p"].progress, Progress | None)
 assert_type(run.status, RunStatus)
 assert_type(run.wait(5), Manager)
 assert_type(run.raise_for_failure(), Manager)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import os
 import uuid
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +44,25 @@ class Watch:
     def task_completed(self, task: object) -> None: ...
 
 
+VAR: ContextVar[str] = ContextVar("VAR")
+
+
+def needs_none(level: int = 3, *more: int, **named: int) -> None: ...
+
+
+def needs_one(level: int) -> None: ...
+
+
+async def asynchronous() -> None: ...
+
+
 class TestConfig:
     def test_defaults(self) -> None:
         config = Config()
         assert (config.storage, config.tracer, config.metrics, config.grace) == (None, None, None, 10)
         assert not config.keeps
+        assert (config.max_workers, config.start_method, config.worker_init) == (None, "spawn", None)
+        assert (config.max_tasks_per_worker, config.contextvars) == (None, ())
 
     def test_it_is_a_value(self) -> None:
         assert Config(storage="a") == Config(storage="a") != Config(storage="b")
@@ -92,11 +109,49 @@ class TestConfig:
             ({"tracer": 3}, "tracer"),
             ({"tracer": Tracer}, "tracer"),
             ({"metrics": object()}, "metrics"),
+            ({"max_workers": 0}, "max_workers is 0; give a whole number, 1 or more"),
+            ({"max_workers": True}, "max_workers is True"),
+            ({"max_workers": 2.0}, r"max_workers is 2\.0"),
+            ({"max_tasks_per_worker": 0}, "max_tasks_per_worker is 0; give a whole number, 1 or more"),
+            ({"max_tasks_per_worker": "3"}, "max_tasks_per_worker is '3'"),
+            ({"start_method": "forkserver"}, "start_method is 'forkserver'; there are 'spawn' and 'fork'"),
+            ({"start_method": None}, "start_method is None"),
+            ({"worker_init": "setup"}, "worker_init is 'setup'; give a function that is called without argu"),
+            ({"worker_init": needs_one}, "worker_init is <function needs_one .*; give a function that is"),
+            ({"worker_init": asynchronous}, "worker_init is <function asynchronous .*, not an async one"),
+            (
+                {"contextvars": VAR},
+                r"contextvars is <ContextVar .*give the variables .*: contextvars=\[var\]",
+            ),
+            ({"contextvars": "request"}, "contextvars is 'request'; give the variables themselves"),
+            ({"contextvars": [VAR, "request"]}, r"contextvars is \[<ContextVar .*, 'request'\]; give"),
+            ({"contextvars": None}, "contextvars is None"),
         ],
     )
     def test_what_cannot_work(self, options: dict[str, Any], message: str) -> None:
         with pytest.raises(ConfigError, match=message):
             Config(**options)
+
+    def test_where_a_process_cannot_fork_fork_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delattr(os, "fork")
+        with pytest.raises(ConfigError, match="start_method is 'fork', which this system has not; there is"):
+            Config(start_method="fork")
+
+    @pytest.mark.parametrize("init", [lambda: None, needs_none, functools.partial(needs_one, 1), print])
+    def test_workers_are_initialised_by_whatever_can_be_called_without_arguments(self, init: Any) -> None:
+        assert Config(worker_init=init).worker_init is init
+
+    def test_context_variables_are_kept_as_a_tuple(self) -> None:
+        other = ContextVar[int]("other")
+        for given in ([VAR, other], (each for each in (VAR, other)), {VAR: 1, other: 2}):
+            assert Config(contextvars=given).contextvars == (VAR, other)
+
+    def test_what_workers_are_like_is_one_value(self) -> None:
+        config = Config(
+            start_method="fork", worker_init=needs_none, max_tasks_per_worker=3, contextvars=[VAR]
+        )
+        assert config.workers == ("fork", needs_none, 3, (VAR,))
+        assert Config().workers == ("spawn", None, None, ())
 
     def test_an_unknown_word_is_a_type_error(self) -> None:
         with pytest.raises(TypeError, match="unexpected keyword argument 'log'"):

@@ -263,4 +263,4 @@ class TestDocumentation:
         assert set(Options.__annotations__) == {
             "name", "task_id", "group_name", "initial_context", "callback", "retry", "retry_delay", "backoff",
             "timeout", "retry_on", "isolate", "version",
-        } - {"isolate"}  # fmt: skip  # comes with the issue on workers
+        }  # fmt: skip

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from dotflow_like.execute.call import Call
 from dotflow_like.execute.inbox import Inbox
+from dotflow_like.model.context import Progress
 from dotflow_like.record.journal import Codec
 
-__all__ = ["Executor", "Started"]
+__all__ = ["Executor", "Progressed", "Started"]
 
 
 class Started(NamedTuple):
@@ -19,14 +20,22 @@ class Started(NamedTuple):
     call: Call
 
 
+class Progressed(NamedTuple):
+    """A body that runs has told how far it has come."""
+
+    call: Call
+    progress: Progress
+
+
 class Executor(ABC):
     """Runs calls. Used by one run, from the thread its kernel runs in.
 
     Every call it is given it puts, sooner or later, in the inbox, with its outcome, unless `stop`
-    returned True for it; and a `Started` before, if its task has a time limit.
+    returned True for it or `withdraw` took it back; and a `Started` before, if its task has a time limit.
 
     Attributes:
-        slots: how many calls it runs at once; it is never given more.
+        slots: how many calls it may have at once; it is never given more. It may change while a run goes on:
+            an executor that takes calls in advance has more slots than bodies it runs at once.
         in_body: whether a body runs in the run's own thread just now.
     """
 
@@ -40,11 +49,19 @@ class Executor(ABC):
 
     @abstractmethod
     def submit(self, calls: Sequence[Call]) -> None:
-        """Run these calls."""
+        """Run these calls. Done in every turn of the run, if only with none: there may be something to rearrange."""
 
     def ask(self, call: Call) -> None:
         """Ask a running body to end: `ctx.cancelled` becomes True in it."""
         call.stop_asked = True
+
+    def withdraw(self, *, everything: bool) -> list[Call]:
+        """Take back calls whose bodies have not begun; they never will, and nothing is heard of them.
+
+        Args:
+            everything: also those that wait for nothing, and are about to begin.
+        """
+        return []
 
     @abstractmethod
     def stop(self, call: Call) -> bool:

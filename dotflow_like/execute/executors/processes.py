@@ -2,217 +2,459 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Sequence
-from multiprocessing.connection import Connection
+from collections import deque
+from collections.abc import Iterable, Sequence
+from contextvars import ContextVar, copy_context
+from functools import partial
+from hashlib import blake2b
 from typing import Any
 
-from dotflow_like.errors import CodecError, NotSerializable, StorageError, WorkerDied
+from dotflow_like.errors import CodecError, ConfigError, NotSerializable, StorageError, WorkerDied
 from dotflow_like.execute.call import Call, Outcome
-from dotflow_like.execute.executors.base import Executor, Started
-from dotflow_like.execute.executors.wire import Frames, Pickled, dumps, load_error, loads, receive, send
+from dotflow_like.execute.executors.base import Executor, Progressed, Started
+from dotflow_like.execute.inbox import Inbox
+from dotflow_like.execute.workers import protocol
+from dotflow_like.execute.workers.channel import Message, Parcel
+from dotflow_like.execute.workers.logs import emit, levels
+from dotflow_like.execute.workers.pickling import Buffer, Dumped, Pickled, dumps
+from dotflow_like.execute.workers.pool import pool
+from dotflow_like.execute.workers.process import Worker
+from dotflow_like.execute.workers.protocol import RunSettings, error_from
+from dotflow_like.execute.workers.settings import DEFAULTS, WorkerSettings
+from dotflow_like.execute.workers.surroundings import surroundings
+from dotflow_like.model.context import Progress
 from dotflow_like.plan.inputs import Source
 from dotflow_like.record.journal import Codec, Encoded
 
 __all__ = ["ProcessExecutor"]
 
-_START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); "
-    "from dotflow_like.execute.executors.worker import main; main(*map(int, sys.argv[1:]))"
-)
+_AHEAD = 0.01
+"""Seconds of work that a worker is given in advance."""
+_MOST_AHEAD = 64
+_ROOM = 64 * 1024
+"""Bytes of calls a busy worker is sent, so that its socket takes all of them at once."""
+_LOSSES = 3
+"""How many workers may end with a call before its body begins, until that is taken for the call's own fault."""
+_SOCKET = 16
+"""How many reads take in all that a socket holds."""
+_NOTHING, _UNPACKED = Parcel(()), Parcel(())
+_NONE = Outcome()
 
 
 class ProcessExecutor(Executor):
-    """Runs calls in worker processes, each started when it is needed first, with one pipe to each.
+    """Runs calls in worker processes, each started when it is needed first, or kept from an earlier run.
 
-    A worker is a fresh interpreter, never a fork: it has none of this process's threads and locks.
-    It does not import the main script. It leads a process group of its own, with all that its
-    bodies start, and dies with this process.
+    While bodies are tiny, workers are given calls in advance. Such a call waits behind another in its
+    worker, and is taken back when another worker has nothing to do.
 
     Args:
         slots: how many workers there are at most.
+        settings: how they are made and kept.
+
+    Raises:
+        ConfigError: what workers are to be initialised with cannot be sent to them.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, settings: WorkerSettings = DEFAULTS) -> None:
         self.slots = slots
-        self._idle: list[_Worker] = []
-        self._busy: dict[Call, _Worker] = {}
-        self._numbers: dict[int, tuple[int, Frames, Any]] = {}  # by id, which holds while the function does
+        self._limit = slots
+        self._options = settings
+        self._kind = _kind_of(settings)
+        self._lanes: list[_Lane] = []
+        self._waiting: deque[_Item] = deque()
+        self._items: dict[Call, _Item] = {}
+        self._functions: dict[int, tuple[int, Any]] = {}  # by id, which holds while the function does
+        self._bodies: list[Parcel] = []
+        self._unsendable: Exception | None = None
+        self._ahead = 0
+        self._mean: float | None = None  # seconds of a body, of late
+
+    def open(self, inbox: Inbox, codec: Codec | None) -> None:
+        super().open(inbox, codec)
+        settings = RunSettings(surroundings(), levels(), _values_of(self._options), self._options.init)
+        try:
+            self._run = _parcel(dumps((settings, codec)))
+        except Exception as error:  # of a class that results may be of, which no worker can have
+            self._unsendable = error
 
     def submit(self, calls: Sequence[Call]) -> None:
         for call in calls:
-            try:
-                number, function = self._function(call)
-                payload = self._payload(call)
-            except (CodecError, StorageError) as error:  # a result it is given cannot be read
-                self._ended(call, Outcome(error=error), None)
-                continue
-            except Exception as error:
-                self._ended(call, Outcome(error=_unsendable(call, error)), None)
-                continue
-            worker = self._free_worker()
-            self._busy[call] = worker
-            worker.call = call
-            try:
-                if number not in worker.functions:
-                    worker.functions.add(number)
-                    send(worker.connection, [*dumps(("function", number)), *function])
-                send(worker.connection, [*dumps(("call", number)), *payload])
-            except OSError:
-                self._died(worker)
+            item = self._items[call] = _Item(call)
+            self._waiting.append(item)
+        self._send_waiting()
 
     def ask(self, call: Call) -> None:
         super().ask(call)
-        if call in self._busy:
-            try:
-                send(self._busy[call].connection, dumps(("stop", None)))
-            except OSError:
-                self._died(self._busy[call])
+        item = self._items.get(call)
+        if item is not None and item.lane is not None:
+            item.lane.worker.channel.post(protocol.STOP, item.number)
+            self._flush(item.lane)
+
+    def withdraw(self, *, everything: bool) -> list[Call]:
+        about_to_begin: list[tuple[_Lane, _Item]] = []
+        for lane in self._lanes:
+            items = self._take_back(lane)
+            if items and not lane.calls and not everything:
+                about_to_begin.append((lane, items[0]))
+                self._waiting.remove(items[0])
+        withdrawn = [item.call for item in self._waiting]
+        self._waiting.clear()
+        for call in withdrawn:
+            del self._items[call]
+        for lane, item in about_to_begin:
+            self._waiting.append(item)
+            self._send(lane, 1)
+        return withdrawn
 
     def stop(self, call: Call) -> bool:
-        worker = self._busy.pop(call, None)
-        if worker is not None:
-            self.inbox.forget(worker.connection)
-            worker.kill()
+        item = self._items.pop(call, None)
+        if item is None:  # it has ended, and says so in a message that has not been read
+            return True
+        lane = item.lane
+        if lane is not None:
+            # Once nothing else can begin there, and what was said is heard, the one that is left is running.
+            self._take_back(lane)
+            self._hear_all(lane)
+            if item.number in lane.calls:
+                self._leave(lane)
+                pool.kill(lane.worker)
+                del lane.calls[item.number]
+                self._give_again(lane.calls.values())
+        if item in self._waiting:
+            self._waiting.remove(item)
         return True
 
     def close(self) -> None:
-        for worker in self._busy.values():
-            self.inbox.forget(worker.connection)
-            worker.kill()
-        for worker in self._idle:
-            self.inbox.forget(worker.connection)
-            worker.connection.close()  # it ends by itself
-        for worker in self._idle:
-            worker.end(5)
-        self._idle.clear()
-        self._busy.clear()
+        for lane in self._lanes:
+            self.inbox.forget(lane.worker.channel)
+            if lane.worker.death is not None:
+                self.inbox.forget(lane.worker.death)
+            if lane.calls:
+                pool.kill(lane.worker)
+        pool.give_back(
+            [lane.worker for lane in self._lanes if not lane.calls], max(self._limit, os.cpu_count() or 1)
+        )
+        self._lanes.clear()
+        self._items.clear()
+        self._waiting.clear()
 
-    def _function(self, call: Call) -> tuple[int, Frames]:
+    # What is sent
+
+    def _pack(self, item: _Item) -> bool:
+        """Make the bytes of a call; if that cannot be done, the call has failed."""
+        try:
+            if self._unsendable is not None:
+                raise self._unsendable
+            item.function = self._function(item.call)
+            item.payload = self._payload(item.call)
+        except (CodecError, StorageError) as error:  # a result it is given cannot be read
+            self._finish(item, Outcome(error=error))
+        except Exception as error:
+            self._finish(item, Outcome(error=_unsendable(item.call, error)))
+        else:
+            return True
+        return False
+
+    def _function(self, call: Call) -> int:
         body = call.task.fn
-        if id(body) not in self._numbers:
+        known = self._functions.get(id(body))
+        if known is None:
             # cloudpickle sorts the names in a class: the order its methods run in goes beside it
             order = [method.name for method in call.task.methods]
-            self._numbers[id(body)] = len(self._numbers), dumps((body, order)), body
-        number, function, _ = self._numbers[id(body)]
-        return number, function
+            self._bodies.append(_parcel(dumps((body, order))))
+            known = self._functions[id(body)] = len(self._bodies) - 1, body
+        return known[0]
 
-    def _payload(self, call: Call) -> Frames:
+    def _payload(self, call: Call) -> Parcel:
+        if not call.inputs and not call.task.methods:
+            return _NOTHING
         asks = any(each.source is Source.CONTEXT for each in call.inputs)
-        announced = call.task.timeout is not None
+        attempt = call.attempt if asks or call.task.methods else None
         params = call.params if asks else {}
-        encoded = call.codec is not None
-        content = (call.attempt, params, call.inputs, call.results, call.previous, encoded, announced)
-        return dumps(content, self.codec)
+        return _parcel(dumps((attempt, params, call.inputs, call.results, call.previous), self.codec))
 
-    def _free_worker(self) -> _Worker:
-        while self._idle:
-            worker = self._idle[-1]
-            if not worker.connection.poll():
-                return self._idle.pop()
-            self._died(worker)  # an idle worker has nothing to say: what can be read is its end
-        return self._start()
-
-    def _start(self) -> _Worker:
-        worker = _Worker(self.codec)
-        self.inbox.watch(worker.connection, lambda: self._receive(worker))
-        return worker
-
-    def _receive(self, worker: _Worker) -> None:
-        try:
-            header, *frames = receive(worker.connection)
-        except (EOFError, OSError):
-            self._died(worker)
+    def _send_waiting(self) -> None:
+        waiting = self._waiting
+        for lane in [each for each in self._lanes if each.is_retiring and not each.calls]:
+            self._leave(lane)
+            pool.let_go(lane.worker)
+        if not waiting:
+            self._take_from_the_busiest()
+        if not waiting:
             return
-        call = worker.call
-        assert call is not None, "only a worker with a call speaks"
-        kind, record = loads([header])
-        if kind == "started":
-            self.inbox.put(Started(call))
+        self._add_workers(len(waiting))
+        most = self._ahead + 1
+        lanes = sorted(
+            (lane for lane in self._lanes if len(lane.calls) <= self._ahead // 2 and not lane.is_retiring),
+            key=lambda lane: len(lane.calls),
+        )
+        for at, lane in enumerate(lanes):
+            share = -(-len(waiting) // (len(lanes) - at))
+            room = min(most, self._tasks_left(lane)) - len(lane.calls)
+            self._send(lane, min(share, room))
+
+    def _send(self, lane: _Lane, count: int) -> None:
+        worker, channel = lane.worker, lane.worker.channel
+        items: list[_Item] = []
+        numbers = []
+        size = sum(item.payload.size for item in lane.calls.values())
+        while self._waiting and len(items) < count:
+            item = self._waiting[0]
+            if item.payload is _UNPACKED and not self._pack(item):
+                self._waiting.popleft()
+                continue
+            if size and size + item.payload.size > _ROOM:
+                break
+            size += item.payload.size
+            items.append(self._waiting.popleft())
+        for item in items:
+            if item.function not in lane.functions:
+                lane.functions.add(item.function)
+                channel.post(protocol.FUNCTION, item.function, 0.0, self._bodies[item.function])
+            worker.sent += 1
+            item.lane, item.number = lane, worker.sent
+            lane.calls[item.number] = item
+            numbers.append(item.number)
+            kind = protocol.CALL if item.call.task.timeout is None else protocol.TIMED_CALL
+            channel.post(kind, item.number, item.function, item.payload)
+        if numbers:
+            worker.tokens.give(numbers)  # before the calls
+            self._flush(lane)
+
+    def _flush(self, lane: _Lane) -> None:
+        """Send what a worker was posted; what its socket does not take now, when it does."""
+        done = lane.worker.channel.flush()
+        if done == lane.is_blocked:
+            lane.is_blocked = not done
+            again = None if done else partial(self._flush, lane)
+            self.inbox.watch(lane.worker.channel, partial(self._receive, lane), again)
+
+    def _take_back(self, lane: _Lane) -> list[_Item]:
+        """Have calls that a worker has not begun wait for another one; return them in their order."""
+        items = [lane.calls.pop(number) for number in lane.worker.tokens.take_back()]
+        self._give_again(items)
+        return items
+
+    def _give_again(self, items: Iterable[_Item]) -> None:
+        for item in reversed(list(items)):
+            item.lane = None
+            self._waiting.appendleft(item)
+
+    def _take_from_the_busiest(self) -> None:
+        """If a worker has nothing to do, have calls wait for it that another has not begun."""
+        if all(lane.calls for lane in self._lanes) and len(self._lanes) == self._limit:
             return
-        worker.call = None
-        del self._busy[call]
-        self._idle.append(worker)
-        if kind == "failed":
-            if frames:
-                record.load_with(lambda: load_error(frames))
-            self._ended(call, Outcome(error=record), worker)
+        for lane in sorted(self._lanes, key=lambda lane: -len(lane.calls)):
+            if len(lane.calls) > 1 or (lane.calls and not lane.worker.served):  # it may be about to start
+                self._take_back(lane)
+                if self._waiting:
+                    return
+
+    # Workers
+
+    def _add_workers(self, calls: int) -> None:
+        idle = sum(not lane.calls for lane in self._lanes)
+        for _ in range(min(calls - idle, self._limit - len(self._lanes))):
+            try:
+                worker = pool.borrow(self._options.start_method, self._kind)
+            except OSError as error:
+                self._not_started(error)
+                return
+            lane = _Lane(worker)
+            self._lanes.append(lane)
+            worker.channel.post(protocol.RUN, parcel=self._run)
+            self.inbox.watch(worker.channel, partial(self._receive, lane))
+            if worker.death is not None:
+                self.inbox.watch(worker.death, partial(self._receive, lane, dead=True))
+            self._flush(lane)
+
+    def _not_started(self, error: OSError) -> None:
+        """Go on with the workers there are; if there are none, one call cannot be run."""
+        if not self._lanes:
+            item = self._waiting.popleft()
+            problem = WorkerDied(
+                f"no worker process could be started: {error}; make room for one, or run with executor='thread'"
+            )
+            problem.__cause__ = error
+            self._finish(item, Outcome(error=problem))
+
+    def _receive(self, lane: _Lane, *, dead: bool = False) -> None:
+        """Take in what a worker says, or that it has died, and see to what follows."""
+        if lane not in self._lanes:
+            return
+        self._hear(lane)
+        if dead or lane.worker.channel.ended:
+            self._died(lane)
+            self._send_waiting()
+
+    def _hear(self, lane: _Lane) -> bool:
+        messages = lane.worker.channel.receive()
+        for message in messages or ():
+            self._heard(lane, message)
+        return messages is not None
+
+    def _hear_all(self, lane: _Lane) -> None:
+        """Take in what a worker has said until now; what it goes on saying may be without end."""
+        for _ in range(_SOCKET):
+            if not self._hear(lane):
+                break
+
+    def _heard(self, lane: _Lane, message: Message) -> None:
+        kind, number = message.kind, message.number
+        if kind == protocol.LOG:
+            self._log(lane, message)
+            return
+        item = lane.calls.get(number)
+        if item is None:  # of a call that was stopped
+            return
+        call = item.call
+        if kind == protocol.STARTED:
+            self.inbox.add(Started(call))
+            return
+        if kind == protocol.PROGRESS:
+            self.inbox.add(Progressed(call, Progress(*json.loads(bytes(_kept(message)[0])))))
+            return
+        del lane.calls[number]
+        lane.worker.served += 1
+        if not self._tasks_left(lane):
+            lane.is_retiring = True
+        self._learn(message.extra)
+        call.elapsed = message.extra
+        if kind == protocol.NOTHING:
+            outcome = _NONE
+        elif message.frames is None:
+            outcome = Outcome(
+                error=OSError(f"the result of {call.task.where} was lost: too many files are open")
+            )
+        elif kind == protocol.PICKLED:
+            outcome = Pickled(message.frames)
+        elif kind == protocol.ENCODED:
+            outcome = Outcome(Encoded(bytes(message.frames[0])))
         else:
-            self._ended(call, Outcome(Encoded(frames[0])) if kind == "encoded" else Pickled(frames), worker)
+            error = error_from(message.frames, call.attempt.number)
+            if error.is_a(MemoryError):  # nobody knows what state it has left the worker in
+                lane.is_retiring = True
+                self._take_back(lane)
+            outcome = Outcome(error=error)
+        self._finish(item, outcome)
 
-    def _died(self, worker: _Worker) -> None:
-        self.inbox.forget(worker.connection)
-        how = worker.end(1)
-        if worker.call is None:
-            self._idle.remove(worker)
-            return
-        del self._busy[worker.call]
-        problem = WorkerDied(
-            f"the worker process ({worker.name}) that ran attempt {worker.call.attempt.id} ended under it: {how}"
-        )
-        self._ended(worker.call, Outcome(error=problem), worker)
+    def _log(self, lane: _Lane, message: Message) -> None:
+        item = lane.calls.get(message.number)
+        fields: dict[str, Any] = {"worker": lane.worker.name}
+        if item is not None:
+            attempt = item.call.attempt
+            fields |= {
+                "workflow_id": attempt.workflow_id,
+                "task_id": attempt.task_id,
+                "attempt": attempt.number,
+            }
+        emit(bytes(_kept(message)[0]), **fields)
 
-    def _ended(self, call: Call, outcome: Outcome, worker: _Worker | None) -> None:
+    def _learn(self, seconds: float) -> None:
+        """Adapt how much is sent in advance to how long bodies take."""
+        mean = self._mean = seconds if self._mean is None else self._mean + (seconds - self._mean) / 8
+        self._ahead = min(_MOST_AHEAD, int(_AHEAD / max(mean, 1e-6)))
+        self.slots = self._limit * (1 + self._ahead)
+
+    def _tasks_left(self, lane: _Lane) -> int:
+        most = self._options.max_tasks
+        return _MOST_AHEAD + 1 if most is None else most - lane.worker.served
+
+    def _died(self, lane: _Lane) -> None:
+        """See to the end of a worker: the body that was running failed, the calls it had not begun are another's."""
+        lane.worker.wait(0.2)  # it is about to end; if not, it has lost its way to here, and is of no use
+        self._leave(lane)
+        self._hear_all(lane)
+        unbegun = set(lane.worker.tokens.take_back())
+        how = pool.kill(lane.worker)
+        begun = [item for number, item in lane.calls.items() if number not in unbegun]
+        again = [item for number, item in lane.calls.items() if number in unbegun] + begun[1:]
+        for item in again:
+            item.losses += 1
+        lost = [item for item in again if item.losses >= _LOSSES]
+        lane.calls.clear()
+        self._give_again(item for item in again if item.losses < _LOSSES)
+        for item in (*begun[:1], *lost):
+            when = "under it" if item in begun else "before its body began, as did others before it"
+            problem = WorkerDied(
+                f"the worker process ({lane.worker.name}) that ran attempt {item.call.attempt.id} ended {when}: {how}"
+            )
+            self._finish(item, Outcome(error=problem))
+
+    def _leave(self, lane: _Lane) -> None:
+        self._lanes.remove(lane)
+        self.inbox.forget(lane.worker.channel)
+        if lane.worker.death is not None:
+            self.inbox.forget(lane.worker.death)
+
+    def _finish(self, item: _Item, outcome: Outcome) -> None:
+        if self._items.pop(item.call, None) is not None:  # else it was stopped
+            item.call.worker = None if item.lane is None else item.lane.worker.name
+            self._ended(item.call, outcome)
+
+    def _ended(self, call: Call, outcome: Outcome) -> None:
         call.outcome = outcome
-        call.worker = None if worker is None else worker.name
-        self.inbox.put(call)
+        self.inbox.add(call)
 
 
-class _Worker:
-    """A worker process, as its parent sees it."""
+class _Item:
+    """A call on its way."""
 
-    def __init__(self, codec: Codec | None) -> None:
-        ours, theirs = socket.socketpair()
-        read_end, self._lifeline = os.pipe()
-        self.call: Call | None = None
+    __slots__ = ("call", "function", "lane", "losses", "number", "payload")
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.function = -1
+        self.payload = _UNPACKED  # until it is about to be sent: what is large is not to lie about in numbers
+        self.lane: _Lane | None = None
+        self.number = 0
+        self.losses = 0
+
+
+class _Lane:
+    """A worker of the run, and the calls it was sent."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.calls: dict[int, _Item] = {}
         self.functions: set[int] = set()
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _START, str(theirs.fileno()), str(read_end), json.dumps(sys.path)],
-            pass_fds=(theirs.fileno(), read_end),
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        theirs.close()
-        os.close(read_end)
-        self.connection = Connection(ours.detach())
-        self.name = f"pid {self._process.pid}"
-        send(self.connection, dumps(codec))
-
-    def kill(self) -> str:
-        """Kill it with all it started, and return how it ended, in words."""
-        # of a group of which nothing is left, macOS says the latter
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        code = self._process.wait()
-        self._close()
-        return _in_words(code)
-
-    def end(self, patience: float) -> str:
-        """Give it `patience` seconds to end by itself, then kill what is left; return how it ended."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(patience)
-        return self.kill()
-
-    def _close(self) -> None:
-        if self._lifeline >= 0:
-            os.close(self._lifeline)
-            self._lifeline = -1
-        self.connection.close()
+        self.is_blocked = False  # its socket does not take what it was posted
+        self.is_retiring = False  # it gets no more calls
 
 
-def _in_words(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
+def _parcel(dumped: Dumped) -> Parcel:
+    return Parcel([dumped.chunks, *([buffer] for buffer in dumped.buffers)])
+
+
+def _values_of(settings: WorkerSettings) -> dict[ContextVar[Any], Any]:
+    here = copy_context()
+    return {variable: here[variable] for variable in settings.contextvars if variable in here}
+
+
+def _kind_of(settings: WorkerSettings) -> bytes:
+    """Return what tells workers apart by how they were initialised, after a check that all of it can be sent."""
+    for variable, value in _values_of(settings).items():
+        _check(f"the value of context variable {variable.name!r}", value)
+    if settings.init is None:
+        return b""
+    return blake2b(b"".join(_check("worker_init", settings.init).chunks)).digest()
+
+
+def _check(what: str, value: object) -> Dumped:
     try:
-        return f"signal {signal.Signals(-code).name}"
-    except ValueError:
-        return f"signal {-code}"
+        return dumps(value)
+    except Exception as error:
+        raise ConfigError(
+            f"{what} cannot be sent to worker processes: {type(error).__name__}: {error}; "
+            "make what it holds inside worker_init, or run with executor='thread'"
+        ) from error
+
+
+def _kept(message: Message) -> Sequence[Buffer]:
+    assert message.frames is not None, "it is small, and not lost"
+    return message.frames
 
 
 def _unsendable(call: Call, error: Exception) -> NotSerializable:

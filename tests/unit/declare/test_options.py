@@ -51,6 +51,8 @@ def noted(task: object) -> None:
         ("timeout", 0.5),
         ("timeout", 30),
         ("timeout", None),
+        ("isolate", True),
+        ("isolate", False),
         ("version", "2"),
         ("version", None),
     ],
@@ -92,6 +94,7 @@ def test_options_not_given_stay() -> None:
 def test_without_options_there_is_one_attempt_and_no_limit() -> None:
     plain = task(body)
     assert (plain.policy, plain.timeout, plain.task_id, plain.group_name) == (RetryPolicy(), None, None, None)
+    assert plain.isolate is False
 
 
 BAD = [
@@ -124,6 +127,9 @@ BAD = [
     ({"task_id": 5}, "task_id is 5"),
     ({"group_name": ""}, "group_name is ''"),
     ({"version": 2}, "version is 2; give a text"),
+    ({"isolate": 1}, "isolate is 1; give True or False"),
+    ({"isolate": None}, "isolate is None; give True or False"),
+    ({"isolate": "process"}, "isolate is 'process'"),
     ({"callback": "print"}, "callback is 'print'; give a function that takes task="),
 ]
 WRONG = [

@@ -1,176 +1,273 @@
-"""The executors: what each puts in the inbox, and what stopping means to it."""
+"""The executors: what is particular to one of them. What all have in common is in `tests/contract`."""
 
 from __future__ import annotations
 
-import os
+import asyncio
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from queue import Empty
-from typing import Any
+from contextvars import ContextVar
 
 import pytest
 
-from dotflow_like import task
-from dotflow_like.execute.call import Call
-from dotflow_like.execute.executors.base import Executor, Started
+from dotflow_like.execute.executors.base import Executor
+from dotflow_like.execute.executors.coroutines import CoroutineExecutor
 from dotflow_like.execute.executors.inline import InlineExecutor
-from dotflow_like.execute.executors.processes import ProcessExecutor
 from dotflow_like.execute.executors.threads import ThreadExecutor
-from dotflow_like.execute.inbox import Inbox
-from dotflow_like.model.records import Attempt
-from dotflow_like.model.status import AttemptStatus
-from dotflow_like.plan.inputs import Input, Source
+from dotflow_like.testing.executor_bench import LIMIT, Bench
 
-MAKERS: dict[str, Callable[[], Executor]] = {
-    "inline": InlineExecutor,
-    "beside": lambda: InlineExecutor(beside=True),
-    "threads": lambda: ThreadExecutor(2),
-    "processes": lambda: ProcessExecutor(2),
-}
+Start = Callable[[Executor], Bench]
 
 
-def call_of(body: Callable[..., Any], **options: Any) -> Call:
-    now = datetime.now(UTC)
-    attempt = Attempt("w", "t", 1, AttemptStatus.RUNNING, None, now, now, None, "me", 1)
-    return Call(task(body, **options), attempt, {}, (), {}, None, None)
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """A function that opens an executor; at the end it is closed."""
+    benches: list[Bench] = []
+
+    def begin(executor: Executor) -> Bench:
+        benches.append(Bench(executor))
+        return benches[-1]
+
+    yield begin
+    for bench in benches:
+        bench.close()
 
 
-@contextmanager
-def opened(executor: Executor) -> Iterator[tuple[Executor, Inbox]]:
-    inbox = Inbox()
-    executor.open(inbox, None)
-    try:
-        yield executor, inbox
-    finally:
-        executor.close()
-        inbox.close()
+def gone(thread: threading.Thread) -> bool:
+    thread.join(30)
+    return not thread.is_alive()
 
 
-@pytest.fixture(params=MAKERS)
-def running(request: pytest.FixtureRequest) -> Iterator[tuple[Executor, Inbox]]:
-    with opened(MAKERS[request.param]()) as both:
-        yield both
+class Loop:
+    """What async bodies leave behind to be looked at."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.ended = threading.Event()
+        self.gate = threading.Event()
+        self.loops: list[asyncio.AbstractEventLoop] = []
+        self.threads: list[threading.Thread] = []
+
+    async def look(self) -> None:
+        self.loops.append(asyncio.get_running_loop())
+        self.threads.append(threading.current_thread())
+
+    async def hang(self) -> None:
+        await self.look()
+        try:
+            await asyncio.sleep(600)
+        finally:
+            self.ended.set()
+
+    async def ignore(self) -> None:
+        """End only when the gate is open, whoever cancels it."""
+        await self.look()
+        while not self.gate.is_set():
+            try:
+                await asyncio.sleep(0.002)
+            except asyncio.CancelledError:
+                self.ended.set()
+
+    async def block(self) -> None:
+        await self.look()
+        self.gate.wait(60)
 
 
-def next_call(inbox: Inbox) -> Call:
-    """Return the next call that has ended."""
-    while True:
-        message = inbox.get(30)
-        if isinstance(message, Call):
-            return message
+def test_threads_end_when_their_executor_is_closed(start: Start) -> None:
+    bench = start(ThreadExecutor(2))
+    threads = [bench.run(threading.current_thread).outcome.load() for _ in range(2)]
+    bench.close()
+    assert all(map(gone, threads))
 
 
-def test_a_call_comes_back_with_its_outcome(running: tuple[Executor, Inbox]) -> None:
-    executor, inbox = running
-    call = call_of(lambda: 41 + 1)
-    executor.submit([call])
-    assert next_call(inbox) is call
-    assert call.outcome.error is None
-    assert call.outcome.load() == 42
+def test_a_thread_whose_call_was_given_up_ends_with_it(start: Start) -> None:
+    gate, found = threading.Event(), []
+
+    def hang() -> None:
+        found.append(threading.current_thread())
+        gate.wait(60)
+
+    bench = start(ThreadExecutor(1))
+    call = bench.begin(hang)
+    assert bench.stop(call) is False
+    assert bench.run(threading.current_thread).outcome.load() is not found[0]
+    gate.set()
+    assert gone(found[0])
 
 
-def test_a_failure_comes_back_as_an_outcome(running: tuple[Executor, Inbox]) -> None:
-    executor, inbox = running
-    executor.submit([call_of(lambda: 1 / 0)])
-    error = next_call(inbox).outcome.error
-    assert error is not None
-    assert "ZeroDivisionError" in (type(error).__name__, getattr(error, "exception", None))
+def test_each_call_in_a_thread_has_a_copy_of_the_context_it_was_submitted_in(start: Start) -> None:
+    variable: ContextVar[int] = ContextVar("variable", default=0)
+
+    def body() -> int:
+        before = variable.get()
+        variable.set(before + 1)
+        return before
+
+    async def async_body() -> int:
+        return body()
+
+    bench = start(ThreadExecutor(1))
+    for number in (10, 20):
+        variable.set(number)
+        assert [bench.run(each).outcome.load() for each in (body, body, async_body, async_body)] == [
+            number
+        ] * 4
+    assert variable.get() == 20
 
 
-def test_a_batch_comes_back_whole(running: tuple[Executor, Inbox]) -> None:
-    executor, inbox = running
-    calls = [call_of(lambda i=i: i) for i in range(executor.slots)]
-    executor.submit(calls)
-    assert {next_call(inbox) for _ in calls} == set(calls)
-    assert [each.outcome.load() for each in calls] == list(range(executor.slots))
+def test_async_calls_share_one_loop_in_one_thread_which_ends_with_the_executor(start: Start) -> None:
+    seen = Loop()
+    bench = start(ThreadExecutor(2))
+    bench.run_all([bench.call(seen.look) for _ in range(4)])
+    assert len(set(seen.loops)) == len(set(seen.threads)) == 1
+    assert seen.threads[0].daemon
+    bench.close()
+    assert gone(seen.threads[0])
+    assert seen.loops[0].is_closed()
 
 
-def test_a_call_with_a_time_limit_says_when_it_has_started(running: tuple[Executor, Inbox]) -> None:
-    executor, inbox = running
-    call = call_of(lambda: 1, timeout=60)
-    executor.submit([call])
-    assert inbox.get(30) == Started(call)
-    assert inbox.get(30) is call
+@pytest.mark.parametrize(
+    "executor", [ThreadExecutor(1), InlineExecutor(beside=True)], ids=["threads", "beside"]
+)
+def test_a_stopped_coroutine_is_cancelled_and_ends_with_its_finally(start: Start, executor: Executor) -> None:
+    seen = Loop()
+    bench = start(executor)
+    call = bench.begin(seen.hang)
+    assert bench.stop(call) is True
+    assert seen.ended.is_set()
+    assert bench.run(seen.look).outcome.error is None
+    assert len(set(seen.loops)) == 1
 
 
-def test_one_executor_serves_one_call_after_another(running: tuple[Executor, Inbox]) -> None:
-    executor, inbox = running
-    for i in range(5):
-        executor.submit([call_of(lambda i=i: i)])
-        assert next_call(inbox).outcome.load() == i
+def test_a_coroutine_that_ignores_being_cancelled_goes_on_and_so_do_the_others(start: Start) -> None:
+    seen = Loop()
+    bench = start(ThreadExecutor(2))
+    other, call = bench.begin(seen.ignore), bench.begin(seen.ignore)
+    assert bench.stop(call) is False
+    assert seen.ended.is_set()
+    assert bench.run(seen.look).outcome.error is None
+    assert len(set(seen.loops)) == 1
+    seen.gate.set()
+    bench.until_ended(other, call)
 
 
-def test_a_stopped_call_of_a_worker_is_never_heard_of_again() -> None:
-    with opened(ProcessExecutor(1)) as (executor, inbox):
-        call = call_of(lambda: time.sleep(600), timeout=60)
-        executor.submit([call])
-        assert inbox.get(30) == Started(call)
-        assert executor.stop(call) is True
-        other = call_of(lambda: "other")
-        executor.submit([other])
-        assert next_call(inbox) is other
-        with pytest.raises(Empty):
-            inbox.get(0)
+def test_stopping_many_that_ignore_it_does_not_take_the_time_of_each(start: Start) -> None:
+    seen = Loop()
+    bench = start(ThreadExecutor(100))
+    calls = [bench.begin(seen.ignore) for _ in range(100)]
+    before = time.monotonic()
+    assert [bench.stop(call) for call in calls] == [False] * 100
+    assert time.monotonic() - before < 8  # not 100 times what one may take
+    seen.gate.set()
+    bench.until_ended(*calls)
 
 
-def test_a_stopped_call_of_a_thread_frees_its_slot_and_ends_later() -> None:
-    gate = threading.Event()
-    with opened(ThreadExecutor(1)) as (executor, inbox):
-        call = call_of(lambda: gate.wait(60), timeout=60)
-        executor.submit([call])
-        assert inbox.get(30) == Started(call)
-        assert executor.stop(call) is False
-        other = call_of(lambda: "other")
-        executor.submit([other])
-        assert next_call(inbox) is other
-        gate.set()
-        assert next_call(inbox) is call
+def test_a_loop_that_a_stopped_body_blocks_is_replaced(start: Start) -> None:
+    seen = Loop()
+    bench = start(ThreadExecutor(2))
+    call = bench.begin(seen.block)
+    waiting = bench.call(seen.look)
+    bench.submit(waiting)
+    assert bench.stop(call) is False
+    bench.until_ended(waiting)
+    assert call not in bench.ended
+    assert len(set(seen.loops)) == len(set(seen.threads)) == 2
+    seen.gate.set()
+    bench.until_ended(call)
+    bench.close()
+    assert all(map(gone, seen.threads))
 
 
-def test_a_call_that_is_asked_to_end_sees_it(running: tuple[Executor, Inbox]) -> None:
-    executor, inbox = running
-
-    def body(ctx: Any) -> str:
-        deadline = time.monotonic() + 30
-        while not ctx.cancelled:
-            if time.monotonic() > deadline:
-                return "never asked"
-            time.sleep(0.002)
-        return "asked"
-
-    call = call_of(body, timeout=60)
-    call.inputs = (Input("ctx", Source.CONTEXT),)
-    executor.submit([call])
-    assert inbox.get(30) == Started(call)
-    executor.ask(call)
-    assert next_call(inbox).outcome.load() == "asked"
+def test_what_waits_for_a_blocked_loop_can_be_taken_back_or_stopped(start: Start) -> None:
+    seen = Loop()
+    bench = start(ThreadExecutor(4))
+    call = bench.begin(seen.block)
+    first, second, third = waiting = [bench.call(seen.look, LIMIT) for _ in range(3)]
+    bench.submit(*waiting)
+    assert bench.stop(first) is True
+    assert bench.withdraw(everything=False) == []
+    assert bench.withdraw(everything=True) == [second, third]
+    seen.gate.set()
+    bench.until_ended(call)
+    assert bench.run(lambda: len(seen.loops)).outcome.load() == 1
 
 
-def test_closing_ends_the_workers() -> None:
-    with opened(ProcessExecutor(2)) as (executor, inbox):
-        executor.submit([call_of(os.getpid), call_of(os.getpid)])
-        pids = {next_call(inbox).outcome.load() for _ in range(2)}
-        busy = call_of(lambda: time.sleep(600), timeout=60)
-        executor.submit([busy])
-        assert inbox.get(30) == Started(busy)
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
+def test_a_blocked_loop_does_not_hold_up_sync_calls(start: Start) -> None:
+    seen = Loop()
+    bench = start(ThreadExecutor(2))
+    call = bench.begin(seen.block)
+    assert bench.run(lambda: "sync").outcome.load() == "sync"
+    seen.gate.set()
+    bench.until_ended(call)
 
 
-def test_closing_what_was_never_used_does_nothing(running: tuple[Executor, Inbox]) -> None:
-    del running
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_a_task_that_a_body_made_cannot_end_the_loop(start: Start, error: type[BaseException]) -> None:
+    """asyncio lets these two through, out of whatever runs the loop."""
+    seen = Loop()
+
+    async def raises() -> None:
+        raise error("inner")
+
+    async def body() -> None:
+        await asyncio.create_task(raises())
+
+    bench = start(ThreadExecutor(2))
+    other = bench.begin(seen.ignore)
+    call = bench.run(body)
+    assert type(call.outcome.error) is error
+    assert bench.run(seen.look).outcome.error is None
+    seen.gate.set()
+    bench.until_ended(other)
+    assert len(set(seen.loops)) == 1
 
 
-def test_threads_end_when_their_executor_is_closed() -> None:
-    with opened(ThreadExecutor(2)) as (executor, inbox):
-        found: list[threading.Thread] = []
-        for _ in range(2):
-            executor.submit([call_of(lambda: found.append(threading.current_thread()))])
-            next_call(inbox)
-    for each in found:
-        each.join(30)
-        assert not each.is_alive()
+@pytest.mark.parametrize("name", ["hang", "ignore", "block"])
+def test_closing_while_a_coroutine_runs(start: Start, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    seen = Loop()
+    bench = start(ThreadExecutor(1))
+    bench.begin(getattr(seen, name))
+    bench.close()
+    assert seen.threads[0].is_alive() == (name != "hang")
+    assert seen.ended.is_set() == (name != "block")
+    seen.gate.set()
+    assert gone(seen.threads[0])
+    assert seen.loops[0].is_closed()
+    gc.collect()
+    assert caplog.records == []  # asyncio tells there what was left over
+
+
+def test_what_a_body_leaves_on_the_loop_ends_with_the_executor(start: Start) -> None:
+    seen, left = Loop(), []
+
+    async def leave() -> None:
+        left.append(asyncio.create_task(seen.hang()))
+        await asyncio.sleep(0)
+
+    bench = start(ThreadExecutor(1))
+    assert bench.run(leave).outcome.error is None
+    assert not seen.ended.is_set()
+    bench.close()
+    assert gone(seen.threads[0])
+    assert left[0].cancelled()
+
+
+def test_an_executor_that_gets_no_async_call_makes_no_loop() -> None:
+    executor = CoroutineExecutor(1)
+    before = threading.active_count()
+    bench = Bench(executor)
+    assert bench.withdraw(everything=True) == []
+    bench.close()
+    assert threading.active_count() == before
+
+
+def test_stopping_a_call_that_has_ended_changes_nothing(start: Start) -> None:
+    async def body() -> int:
+        return 1
+
+    executor = ThreadExecutor(1)
+    bench = start(executor)
+    for each in (body, lambda: 1):
+        assert executor.stop(bench.run(each)) is False
+    assert bench.run(body).outcome.load() == 1

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import pickle
 from datetime import UTC, datetime, timedelta
+from enum import IntEnum, StrEnum
+from fractions import Fraction
+from typing import Any
 
+import numpy as np
 import pytest
 
 from dotflow_like import Attempt, AttemptStatus, Context, TaskContext
@@ -71,3 +76,58 @@ def test_the_idempotency_key_is_that_of_every_attempt_until_the_result_is_discar
     assert len(keys(attempt(1), attempt(2))) == 1
     assert len(keys(attempt(2), attempt(3, generation=2))) == 2
     assert attempt(1).id != attempt(2).id
+
+
+def told(*given: Any, **named: Any) -> list[Any]:
+    """Return what the run is told when a body calls `ctx.progress` with these."""
+    heard: list[Any] = []
+    TaskContext("w", "load", attempt(1), {}, lambda: False, heard.append).progress(*given, **named)
+    return heard
+
+
+def test_progress_is_how_much_of_how_much_and_a_word() -> None:
+    assert told(3) == [(3, None, None)]
+    assert told(0.5, 1, "half") == told(0.5, total=1, message="half") == [(0.5, 1, "half")]
+    (progress,) = told(3, 4, "load")
+    assert (progress.done, progress.total, progress.message) == (3, 4, "load")
+
+
+def test_the_total_may_be_a_guess_that_was_too_low_or_nothing() -> None:
+    assert told(5, 4) == [(5, 4, None)]
+    assert told(0, 0) == [(0, 0, None)]
+
+
+def test_numbers_and_words_become_plain_ones() -> None:
+    size, word = IntEnum("size", {"two": 2}), StrEnum("word", {"load": "load"})
+    for given in (np.int64(2), size.two, Fraction(4, 2), np.float32(2)):
+        ((done, total, _),) = told(given, given)
+        assert done == total == 2
+        assert type(done) is type(total)
+        assert type(done) in (int, float)
+    assert [type(each.message) for each in told(1, message=word.load)] == [str]
+
+
+@pytest.mark.parametrize("bad", ["1", b"1", None, True, [], 1j, math.sin])
+def test_what_is_no_number_is_no_progress(bad: Any) -> None:
+    with pytest.raises(TypeError, match=r"^ctx\.progress: done is .*; give a number$"):
+        told(bad)
+    if bad is not None:
+        with pytest.raises(TypeError, match=r"^ctx\.progress: total is .*; give a number$"):
+            told(1, bad)
+
+
+@pytest.mark.parametrize("bad", [-1, -0.5, math.nan, math.inf, -math.inf])
+def test_progress_is_finite_and_not_negative(bad: float) -> None:
+    with pytest.raises(ValueError, match=r"done is .*; give a number that is finite, and 0 or more"):
+        told(bad)
+    with pytest.raises(ValueError, match=r"total is .*; give a number that is finite, and 0 or more"):
+        told(1, bad)
+
+
+def test_the_word_is_a_text() -> None:
+    with pytest.raises(TypeError, match="message is 3; give a text"):
+        told(1, 2, 3)
+
+
+def test_a_context_made_by_hand_tells_nobody() -> None:
+    TaskContext("w", "load", attempt(1), {}, lambda: False).progress(1)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dotflow_like import DotflowWarning, Manager, task
+from dotflow_like import DotflowWarning, Manager, TaskContext, task
 from dotflow_like.report.logs import logger, warn
 
 Log = pytest.LogCaptureFixture
@@ -54,6 +54,35 @@ def test_the_records_have_fields(caplog: Log) -> None:
     assert ended["task_status"] == "completed"
     assert ended["duration"] == run["one"].duration
     assert (end["status"], end["reason"], end["duration"]) == ("completed", None, run.duration)
+
+
+@task
+def load(ctx: TaskContext) -> None:
+    ctx.progress(1, 3)
+    ctx.progress(2.5, message="almost")
+
+
+def test_progress_is_a_record_at_debug_with_its_numbers(caplog: Log) -> None:
+    caplog.set_level(logging.DEBUG, "dotflow_like")
+    Manager([load], workflow_id="w")
+    assert lines(caplog)[2:4] == [
+        ("DEBUG", "task load: 1 of 3 done"),
+        ("DEBUG", "task load: 2.5 done: almost"),
+    ]
+    fields = ("workflow_id", "task_id", "attempt", "done", "total", "progress_message")
+    assert [[each.__dict__[field] for field in fields] for each in caplog.records[2:4]] == [
+        ["w", "load", 1, 1, 3, None],
+        ["w", "load", 1, 2.5, None, "almost"],
+    ]
+
+
+def test_at_info_progress_is_silent(caplog: Log) -> None:
+    caplog.set_level(logging.INFO, "dotflow_like")
+    Manager([load])
+    assert [text for _, text in lines(caplog) if "load" in text] == [
+        "task load started",
+        "task load completed",
+    ]
 
 
 def test_a_restored_task_is_one_record(caplog: Log, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -33,6 +34,18 @@ def test_it_runs_any_mode_to_its_end_without_waiting(mode: Mode) -> None:
 def test_bodies_run_in_the_callers_thread(mode: str) -> None:
     here = task(threading.current_thread, name="here")
     assert run_inline([here], mode=mode)[here].result is threading.current_thread()
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_isolated_tasks_stay_in_this_process(mode: Mode) -> None:
+    found: list[int] = []
+
+    @task(isolate=True)
+    def here() -> None:
+        found.append(os.getpid())
+
+    run_inline([here], mode=mode).raise_for_failure()
+    assert found == [os.getpid()]
 
 
 def test_it_takes_a_workflow_and_options() -> None:

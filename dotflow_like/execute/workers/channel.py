@@ -1,0 +1,262 @@
+"""What goes through the socket between a process and its worker: messages in order, large data beside.
+
+A message is a head, and frames of bytes. Frames of more than 64 KiB in all do not go through the socket:
+they lie in memory that has no name, only a descriptor, and the descriptor goes through. So nobody waits in
+the middle of a message for the other side, and whatever dies, the memory is given back.
+"""
+
+from __future__ import annotations
+
+import array
+import mmap
+import os
+import socket
+import struct
+import tempfile
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+from dotflow_like.execute.workers.pickling import LARGE, Buffer
+
+__all__ = ["Channel", "Message", "Parcel"]
+
+_HEAD = struct.Struct("<BBxxIIQd")  # kind, descriptors, frames, number, bytes, extra
+_LENGTH = struct.Struct("<Q")
+_ALIGNED = 64
+"""Bytes: frames in memory begin at multiples of this, as arrays like it."""
+_ROOM = 64 * 1024
+_MAPPED = 200
+"""How many received parcels may stay in their memory at once; each holds a descriptor."""
+
+
+class Message(NamedTuple):
+    """What arrived.
+
+    Attributes:
+        kind: what it says; the two sides agree on the numbers.
+        number: what it is about.
+        extra: another number.
+        frames: its data; None if they were lost, for want of a descriptor.
+    """
+
+    kind: int
+    number: int
+    extra: float
+    frames: Sequence[Buffer] | None
+
+
+class Parcel:
+    """Frames, packed to be sent, once or several times.
+
+    Args:
+        frames: each in pieces, which are joined on the way.
+
+    Raises:
+        OSError: there is no memory, or no descriptor, for large ones.
+    """
+
+    __slots__ = ("count", "data", "descriptor", "size")
+
+    def __init__(self, frames: Sequence[Sequence[Buffer]]) -> None:
+        lengths = [sum(len(piece) for piece in frame) for frame in frames]
+        table = b"".join(map(_LENGTH.pack, lengths))
+        self.count = len(frames)
+        self.size = len(table) + sum(lengths)
+        self.data: bytes = b""
+        self.descriptor = -1
+        if self.size <= LARGE:
+            self.data = b"".join([table, *(piece for frame in frames for piece in frame)])
+            return
+        self.descriptor = _memory()
+        self.size = _write(self.descriptor, 0, [table])
+        for frame in frames:
+            self.size = _write(self.descriptor, _up(self.size), frame)
+
+    def __del__(self) -> None:
+        if getattr(self, "descriptor", -1) >= 0:
+            os.close(self.descriptor)
+
+
+NOTHING = Parcel(())
+
+
+class Channel:
+    """One end of the socket. Sending and receiving never wait, unless they are told to.
+
+    Args:
+        end: the socket; it belongs to the channel from now on.
+
+    Attributes:
+        ended: the other side is gone: nothing more will come, and nothing that is sent arrives.
+    """
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+        self._outgoing: deque[tuple[bytearray, Parcel | None]] = deque()
+        self._incoming = bytearray()
+        self._descriptors: deque[int] = deque()
+        self.ended = False
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+        return self._socket.fileno()
+
+    def post(self, kind: int, number: int = 0, extra: float = 0.0, parcel: Parcel = NOTHING) -> None:
+        """Take up a message; `flush` sends it."""
+        large = parcel.descriptor >= 0
+        head = _HEAD.pack(kind, large, parcel.count, number, parcel.size, extra)
+        if large or not self._outgoing:
+            self._outgoing.append((bytearray(head), parcel if large else None))
+        else:
+            self._outgoing[-1][0].extend(head)
+        self._outgoing[-1][0].extend(parcel.data)
+
+    def flush(self, *, wait: bool = False) -> bool:
+        """Send what was taken up; return whether all of it is on its way.
+
+        Args:
+            wait: until it is.
+        """
+        flags = 0 if wait else socket.MSG_DONTWAIT
+        outgoing = self._outgoing
+        while outgoing and not self.ended:
+            data, parcel = outgoing[0]
+            beside = []
+            if parcel is not None:
+                beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [parcel.descriptor]))]
+            try:
+                sent = self._socket.sendmsg([data], beside, flags)
+            except BlockingIOError:
+                return False
+            except OSError:
+                self.ended = True
+                break
+            if sent < len(data):
+                outgoing[0] = data[sent:], None
+            else:
+                outgoing.popleft()
+        return True
+
+    def receive(self, *, wait: bool = False) -> list[Message] | None:
+        """Return the messages that have arrived whole; None if nothing has arrived.
+
+        Args:
+            wait: for something to come, if nothing has; it may be less than a message.
+        """
+        flags = 0 if wait else socket.MSG_DONTWAIT
+        try:
+            data, beside, came, _ = self._socket.recvmsg(_ROOM, socket.CMSG_SPACE(64), flags)
+        except BlockingIOError:
+            return None
+        except OSError:
+            data, beside, came = b"", [], 0
+        if not data:
+            self.ended = True
+            return None
+        for level, kind, content in beside:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                self._descriptors.extend(array.array("i", content[: len(content) - len(content) % 4]))
+        if came & socket.MSG_CTRUNC and not beside:
+            self._descriptors.append(-1)
+        self._incoming += data
+        return self._whole()
+
+    def close(self) -> None:
+        """Give everything back; nothing can be sent or received any more."""
+        self.ended = True
+        self._socket.close()
+        self._outgoing.clear()
+        while self._descriptors:
+            _close(self._descriptors.popleft())
+
+    def _whole(self) -> list[Message]:
+        incoming, at, messages = self._incoming, 0, []
+        while len(incoming) - at >= _HEAD.size:
+            kind, large, count, number, size, extra = _HEAD.unpack_from(incoming, at)
+            body = at + _HEAD.size
+            frames: Sequence[Buffer] | None = ()
+            if large:
+                frames = _mapped(self._descriptors.popleft(), size, count)
+            elif size:
+                if len(incoming) - body < size:
+                    break
+                frames = _inline(bytes(incoming[body : body + size]), count)
+                body += size
+            messages.append(Message(kind, number, extra, frames))
+            at = body
+        del incoming[:at]
+        return messages
+
+
+def _memory() -> int:
+    """Return the descriptor of a new piece of memory; where there is none without a name, of a file without one."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("dotflow_like")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _write(descriptor: int, at: int, pieces: Sequence[Buffer]) -> int:
+    """Write pieces one after another; return where they end."""
+    os.lseek(descriptor, at, os.SEEK_SET)
+    for piece in pieces:
+        rest = memoryview(piece).cast("B") if len(piece) else memoryview(b"")
+        while rest:  # a write is never of more than 2 GiB
+            rest = rest[os.write(descriptor, rest) :]
+        at += len(piece)
+    return at
+
+
+def _up(at: int) -> int:
+    return -(-at // _ALIGNED) * _ALIGNED
+
+
+class _Memory(mmap.mmap):
+    """A received parcel, for as long as somebody looks at it."""
+
+    count = 0
+
+    def __new__(cls, descriptor: int, size: int) -> Self:
+        made = super().__new__(cls, descriptor, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+        cls.count += 1
+        return made
+
+    def __del__(self) -> None:
+        type(self).count -= 1
+
+
+def _mapped(descriptor: int, size: int, count: int) -> list[Buffer] | None:
+    if descriptor < 0:
+        return None
+    try:
+        memory: Buffer = memoryview(_Memory(descriptor, size))
+    except OSError:
+        return None
+    finally:
+        _close(descriptor)
+    if _Memory.count > _MAPPED:
+        memory = memoryview(bytearray(memory))
+    frames: list[Buffer] = []
+    at = count * _LENGTH.size
+    for (length,) in _LENGTH.iter_unpack(memory[:at]):
+        at = _up(at)
+        frames.append(memory[at : at + length])
+        at += length
+    return frames
+
+
+def _inline(data: bytes, count: int) -> list[Buffer]:
+    if count == 1:
+        return [data[_LENGTH.size :]]
+    frames: list[Buffer] = []
+    at = count * _LENGTH.size
+    for (length,) in _LENGTH.iter_unpack(data[:at]):
+        frames.append(data[at : at + length])
+        at += length
+    return frames
+
+
+def _close(descriptor: int) -> None:
+    if descriptor >= 0:
+        os.close(descriptor)

@@ -1,0 +1,314 @@
+"""The worker's side: what a worker process does from its start to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dotflow_like.declare.task import Task
+from dotflow_like.errors import NotSerializable
+from dotflow_like.execute.call import Call, perform
+from dotflow_like.execute.workers import protocol
+from dotflow_like.execute.workers.channel import Channel, Message, Parcel
+from dotflow_like.execute.workers.logs import apply_levels, forward_logs
+from dotflow_like.execute.workers.pickling import Buffer, dumps, forget_copies, keep_shared, loads
+from dotflow_like.execute.workers.protocol import RunSettings, error_parcel
+from dotflow_like.execute.workers.surroundings import take_on, traces
+from dotflow_like.execute.workers.tokens import TakenTokens
+from dotflow_like.model.context import Progress
+from dotflow_like.record.journal import Codec, Encoded
+
+__all__ = ["main"]
+
+_IDLE = 60.0
+"""Seconds a worker lives without a run."""
+_EVERY = 0.05
+"""Seconds: progress is told no more often."""
+_NO_PARCEL = Parcel(())
+
+
+def main(channel: int, tokens: int, lifeline: int) -> None:
+    """Serve calls until the parent closes the channel; die at once if the parent does.
+
+    Args:
+        channel: descriptor of the socket calls come and outcomes go through.
+        tokens: descriptor of the pipe of tokens.
+        lifeline: descriptor of a pipe whose other end only the parent has.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what a Ctrl-C means the parent decides
+    _die_with_parent(lifeline)
+    _Server(Channel(socket.socket(fileno=channel)), TakenTokens(tokens)).serve()
+
+
+class _Server:
+    def __init__(self, channel: Channel, tokens: TakenTokens) -> None:
+        self._channel = channel
+        self._tokens = tokens
+        self._messages: deque[Message] = deque()
+        self._receiving = threading.Lock()
+        self._sending = threading.RLock()
+        self._is_sending = False
+        self._current: _WorkerCall | None = None
+        self._started = time.time()
+        self._threads = threading.active_count()
+        self._traces = traces()
+        self._initialised = False
+        self._settings: Sequence[Buffer]
+        self._is_settled: bool
+        self._codec: Codec | None
+        self._context: contextvars.Context
+        self._functions: dict[int, Sequence[Buffer]]
+        self._tasks: dict[int, Task[..., Any]]
+        self._reset()
+        forward_logs(self._send_log)
+        os.register_at_fork(after_in_child=channel.close)  # a child of a body has no say in what is said here
+
+    def serve(self) -> None:
+        while (message := self._next()) is not None:
+            kind = message.kind
+            if (
+                message.frames is None
+            ):  # too many files are open here: none of it has begun, and it is for another
+                return
+            if kind in (protocol.CALL, protocol.TIMED_CALL):
+                if self._tokens.take(message.number):
+                    self._serve_call(message)
+            elif kind == protocol.FUNCTION:
+                self._functions[message.number] = message.frames
+            elif kind == protocol.RUN:
+                if _is_older_than_its_code(self._started):
+                    return
+                self._settings = message.frames
+            elif kind == protocol.END:
+                self._reset()
+                self.send(protocol.ENDED, extra=self._is_clean())
+            # else the wish to stop a call that has ended meanwhile
+
+    def send(self, kind: int, number: int = 0, extra: float = 0.0, parcel: Parcel = _NO_PARCEL) -> None:
+        """Send a message, from any thread, also out of a finalizer in the middle of another."""
+        with self._sending:
+            self._channel.post(kind, number, extra, parcel)
+            if not self._is_sending:
+                self._is_sending = True
+                try:
+                    self._channel.flush(wait=True)
+                finally:
+                    self._is_sending = False
+
+    def take_stop(self, number: int) -> bool:
+        """Return whether this call, which is running, has been asked to stop since the last look."""
+        with self._receiving:
+            self._messages.extend(self._channel.receive() or ())
+            return any(each.kind == protocol.STOP and each.number == number for each in self._messages)
+
+    def _reset(self) -> None:
+        """Forget the run."""
+        self._settings = ()
+        self._is_settled = False
+        self._codec = None
+        self._context = contextvars.Context()
+        self._functions = {}
+        self._tasks = {}
+        keep_shared(None)
+        forget_copies()
+
+    def _next(self) -> Message | None:
+        while not self._messages:
+            if not self._settings and not select.select([self._channel], [], [], _IDLE)[0]:
+                return None
+            self._messages.extend(self._channel.receive(wait=True) or ())
+            if self._channel.ended:
+                return None
+        return self._messages.popleft()
+
+    def _serve_call(self, message: Message) -> None:
+        number = message.number
+        seconds = 0.0
+        try:
+            self._settle()
+            call = self._call(message)
+        except BaseException as error:  # code or data that cannot be loaded here
+            kind, parcel = _failure(error)
+        else:
+            if message.kind == protocol.TIMED_CALL:
+                self.send(protocol.STARTED, number)
+            self._current = call
+            began = time.perf_counter()
+            kind, parcel = self._outcome(call)
+            seconds = time.perf_counter() - began
+            self._current = None
+            call.ended(self._receiving)
+        self.send(kind, number, seconds, parcel)
+
+    def _settle(self) -> None:
+        """Take on what the run says, before its first call: what fails then fails that call, and is tried again."""
+        if self._is_settled:
+            return
+        settings: RunSettings
+        settings, self._codec = loads(self._settings[0], self._settings[1:])
+        keep_shared(self._codec)
+        take_on(settings.surroundings)
+        apply_levels(settings.levels)
+        self._context = contextvars.Context()
+        for variable, value in settings.variables.items():
+            self._context.run(variable.set, value)
+        if settings.init is not None and not self._initialised:
+            settings.init()
+        if not self._initialised:
+            self._initialised = True
+            self._traces = traces()
+        self._is_settled = True
+
+    def _call(self, message: Message) -> _WorkerCall:
+        task = self._task(int(message.extra))
+        frames = message.frames
+        given = loads(frames[0], frames[1:]) if frames else (None, {}, (), {}, None)
+        call = _WorkerCall(task, *given, self._codec)
+        call.server, call.number = self, message.number
+        return call
+
+    def _task(self, number: int) -> Task[..., Any]:
+        if number not in self._tasks:
+            frames = self._functions[number]
+            body, order = loads(frames[0], frames[1:])
+            made: Task[..., Any] = Task(body)
+            methods = sorted(made.methods, key=lambda method: order.index(method.name))
+            self._tasks[number] = made._derive(methods=tuple(methods))
+        return self._tasks[number]
+
+    def _outcome(self, call: _WorkerCall) -> tuple[int, Parcel]:
+        outcome = self._context.copy().run(perform, call)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # closed, or replaced, by the body
+                stream.flush()
+        try:
+            if isinstance(outcome.error, BaseException):
+                return _failure(outcome.error)
+            return _success(outcome.value)
+        except BaseException as error:  # too little memory, too few descriptors
+            return _failure(error)
+
+    def _is_clean(self) -> bool:
+        """Return whether no thread and no process of the run's bodies is left, and this one is as it was."""
+        if threading.active_count() > self._threads or self._traces != traces():
+            return False
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass  # it has ended, and nobody asked how
+        except ChildProcessError:
+            return True
+        return False
+
+    def _send_log(self, record: bytes) -> None:
+        current = self._current
+        self.send(protocol.LOG, 0 if current is None else current.number, 0.0, Parcel([[record]]))
+
+
+class _WorkerCall(Call):
+    """A call in a worker."""
+
+    __slots__ = ("_told", "_untold", "number", "server")
+    server: _Server | None
+    number: int
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._told = float("-inf")
+        self._untold: Progress | None = None
+
+    def asked_to_stop(self) -> bool:
+        if not self.stop_asked and self.server is not None:
+            self.stop_asked = self.server.take_stop(self.number)
+        return self.stop_asked
+
+    def report(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now < self._told + _EVERY:
+            self._untold = progress
+        else:
+            self._told = now
+            self._tell(progress)
+
+    def ended(self, receiving: threading.Lock) -> None:
+        """Note that the body has ended: what a thread of it asks later is answered without looking."""
+        if self._untold is not None:
+            self._tell(self._untold)
+        with receiving:
+            self.server = None
+
+    def _tell(self, progress: Progress) -> None:
+        server, self._untold = self.server, None
+        if server is not None:
+            server.send(protocol.PROGRESS, self.number, 0.0, Parcel([[json.dumps(progress).encode()]]))
+
+
+def _success(value: Any) -> tuple[int, Parcel]:
+    if value is None:
+        return protocol.NOTHING, _NO_PARCEL
+    if isinstance(value, Encoded):
+        return protocol.ENCODED, Parcel([[value.data]])
+    try:
+        dumped = dumps(value)
+        if not dumped.plain:
+            loads(
+                b"".join(dumped.chunks), dumped.buffers
+            )  # what cannot be loaded shall fail here, not in the parent
+    except MemoryError:
+        raise
+    except BaseException as error:
+        problem = NotSerializable(
+            f"the result, {type(value).__name__}, cannot leave the worker process: {type(error).__name__}: {error}; "
+            "return plain data, or a path to what stays on disk"
+        )
+        problem.__cause__ = error
+        return _failure(problem)
+    return protocol.PICKLED, Parcel([dumped.chunks, *([buffer] for buffer in dumped.buffers)])
+
+
+def _failure(error: BaseException) -> tuple[int, Parcel]:
+    return protocol.FAILED, error_parcel(error)
+
+
+def _is_older_than_its_code(started: float) -> bool:
+    """Return whether a module of the user's was changed on disk after this process might have imported it."""
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and not file.startswith((sys.prefix, sys.base_prefix)):
+            with contextlib.suppress(OSError):
+                if Path(file).stat().st_mtime > started - 0.01:  # the clock of a file system is that coarse
+                    return True
+    return False
+
+
+def _die_with_parent(lifeline: int) -> None:
+    """Have this process, and all it starts, killed when the other end of `lifeline` closes.
+
+    By the kernel where it can (Linux): then code that never returns to Python dies too. Not by the signal
+    a parent's death can be made to send: that is tied to the thread that started this process.
+    """
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgid(0))
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+        if not select.select([lifeline], [], [], 0)[0]:
+            return  # else it has closed before
+        os.killpg(0, signal.SIGKILL)
+
+    def wait() -> None:
+        os.read(lifeline, 1)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=wait, name="dotflow_like-lifeline", daemon=True).start()

@@ -1,0 +1,230 @@
+"""A worker process, as its parent sees it: how it starts, how it is spoken to, how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Protocol
+
+from dotflow_like.execute.workers.channel import Channel
+from dotflow_like.execute.workers.tokens import Tokens
+
+__all__ = ["Worker", "in_words"]
+
+_START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); "
+    "from dotflow_like.execute.workers.main import main; main(*map(int, sys.argv[1:]))"
+)
+
+
+class Worker:
+    """A worker process and the three ways to it.
+
+    The channel carries calls and results; the tokens say which calls it may run; the lifeline, a pipe whose
+    other end only this process has, kills it when this process ends. It leads a session and a process
+    group of its own, with all that its bodies start.
+
+    Args:
+        start_method: `spawn` for a fresh interpreter, which has none of this process's threads and locks
+            and does not import the main script; `fork` for a copy of this process.
+        kind: what it is to be initialised with.
+
+    Attributes:
+        kind: the same.
+        forked: whether it is a copy of this process, as that was when it started.
+        sent: how many calls it was sent; the number of the last.
+        served: how many it has ended.
+        name: what records call it.
+        channel: what goes to it and comes from it.
+        tokens: the rights to run what it was sent.
+        death: a descriptor that can be read once it has died; None where the system has none.
+
+    Raises:
+        OSError: it could not be started: there are too many processes, or descriptors, or too little memory.
+    """
+
+    def __init__(self, start_method: str = "spawn", kind: bytes = b"") -> None:
+        self.kind = kind
+        self.forked = start_method == "fork"
+        self.sent = 0
+        self.served = 0
+        self.death: int | None = None
+        with contextlib.ExitStack() as undo:
+            ours, theirs = socket.socketpair()
+            undo.callback(theirs.close)
+            failed = undo.enter_context(contextlib.ExitStack())
+            self.channel = Channel(ours)
+            failed.callback(self.channel.close)
+            self.tokens = Tokens()
+            failed.callback(self.tokens.close)
+            end, self._lifeline = os.pipe()
+            undo.callback(os.close, end)
+            failed.callback(os.close, self._lifeline)
+            start = _forked if self.forked else _spawned
+            self._process = start(self, theirs.fileno(), end)
+            failed.pop_all()
+        self.pid = self._process.pid
+        self.name = f"pid {self.pid}"
+        self.death = _death_of(self.pid)
+
+    def is_alive(self) -> bool:
+        """Return whether it has not ended."""
+        return self._process.poll() is None
+
+    def kill(self) -> str:
+        """Kill it with all it started, if it lives, wait until it is gone, and return how it ended, in words."""
+        descendants = _stopped_descendants(self.pid)
+        for kill, pid in ((os.killpg, self.pid), *((os.kill, each) for each in descendants)):
+            # of a group of which nothing is left, macOS says the latter
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                kill(pid, signal.SIGKILL)
+        return in_words(self._process.wait())
+
+    def wait(self, patience: float) -> bool:
+        """Give it `patience` seconds to end; return whether it has."""
+        if self.death is not None:
+            poll = select.poll()
+            poll.register(self.death, select.POLLIN)
+            poll.poll(patience * 1000)
+        else:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience)
+        return not self.is_alive()
+
+    def forget(self) -> None:
+        """Close every way to it: it dies if it has not."""
+        self.channel.close()
+        if self._lifeline >= 0:
+            self.tokens.close()
+            os.close(self._lifeline)
+            self._lifeline = -1
+        if self.death is not None:
+            os.close(self.death)
+            self.death = None
+
+    def disown(self) -> None:
+        """Close every way to it in a fork of its parent, whose child it is not."""
+        self.forget()
+        self._process.returncode = 0
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.name}>"
+
+
+def in_words(code: int) -> str:
+    """Return how a process ended: its exit code, or the name of the signal."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"
+
+
+class _Process(Protocol):
+    pid: int
+    returncode: int | None
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
+def _spawned(worker: Worker, channel: int, lifeline: int) -> _Process:
+    given = (channel, worker.tokens.reading, lifeline)
+    return subprocess.Popen(
+        [sys.executable, "-c", _START, *map(str, given), json.dumps(sys.path)],
+        pass_fds=given,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+class _Fork:
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        return self._waited(os.WNOHANG)
+
+    def wait(self, timeout: float | None = None) -> int:
+        code = self._waited(0)
+        assert code is not None
+        return code
+
+    def _waited(self, flags: int) -> int | None:
+        if self.returncode is None:
+            try:
+                pid, status = os.waitpid(self.pid, flags)
+            except ChildProcessError:  # somebody else has waited for it
+                pid, status = self.pid, 0
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+
+def _forked(worker: Worker, channel: int, lifeline: int) -> _Process:
+    for stream in (sys.stdout, sys.stderr):  # else the child would write what waits in them once more
+        with contextlib.suppress(Exception):
+            stream.flush()
+    with warnings.catch_warnings():  # of threads that are not Python's: it was asked for
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid:
+        return _Fork(pid)
+    code = 1
+    try:
+        from dotflow_like.execute.workers.main import main
+
+        os.setsid()
+        reading = os.dup(worker.tokens.reading)
+        worker.forget()
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        main(channel, reading, lifeline)
+        code = 0
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(code)
+
+
+def _death_of(pid: int) -> int | None:
+    if not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.EPERM):  # an old kernel, a strict sandbox
+            return None
+        raise
+
+
+def _stopped_descendants(pid: int) -> list[int]:
+    """Stop a worker's group, so that nobody in it starts more, and return all it has started, where that can be told.
+
+    Those that lead a session of their own are in no group of the worker's.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGSTOP)
+    found, at = [pid], 0
+    while at < len(found):
+        with contextlib.suppress(OSError):
+            for thread in Path(f"/proc/{found[at]}/task").iterdir():
+                found += map(int, (thread / "children").read_text().split())
+        at += 1
+    return found[1:]

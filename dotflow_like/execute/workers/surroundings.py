@@ -1,0 +1,73 @@
+"""What of its parent's state a worker is given at the start of each run."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["Surroundings", "surroundings", "take_on", "traces"]
+
+
+class Surroundings(NamedTuple):
+    """The state of a process that its children would inherit.
+
+    Attributes:
+        folder: the working directory; None if it is gone.
+        environ: the environment.
+        path: where modules are found.
+        umask: the permissions new files do not get.
+    """
+
+    folder: str | None
+    environ: dict[str, str]
+    path: list[str]
+    umask: int
+
+
+def surroundings() -> Surroundings:
+    """Return those of this process."""
+    try:
+        folder = str(Path.cwd())
+    except FileNotFoundError:
+        folder = None
+    return Surroundings(folder, dict(os.environ), list(sys.path), _umask())
+
+
+def take_on(given: Surroundings) -> None:
+    """Make this process's state that of another.
+
+    Raises:
+        OSError: the working directory cannot be entered.
+    """
+    if given.folder is not None:
+        os.chdir(given.folder)
+    if os.environ != given.environ:
+        for name in os.environ.keys() - given.environ.keys():
+            del os.environ[name]
+        os.environ.update(given.environ)
+    sys.path[:] = given.path
+    os.umask(given.umask)
+
+
+def traces() -> tuple[object, ...]:
+    """Return what a body may have changed of its process, and nobody changes back: equal if it is as it was."""
+    limits = [resource.getrlimit(each) for name, each in vars(resource).items() if name.startswith("RLIMIT_")]
+    handlers = [signal.getsignal(each) for each in signal.valid_signals()]
+    streams = [(stream, stream is None or stream.closed) for stream in (sys.stdout, sys.stderr)]
+    return limits, handlers, streams, sys.getrecursionlimit()
+
+
+def _umask() -> int:
+    try:
+        for line in Path("/proc/self/status").read_bytes().splitlines():
+            if line.startswith(b"Umask:"):
+                return int(line.split()[1], 8)
+    except OSError:
+        pass
+    mask = os.umask(0o077)  # the only way elsewhere: for a moment it is another one
+    os.umask(mask)
+    return mask
