@@ -586,8 +586,9 @@ class Kernel:
         self._attempt_failed(run, call, error, outcome=AttemptOutcome.TIMED_OUT)
         if not stopped:
             warn(
-                f"{call.task.where} went on after its time was up, since a thread cannot be stopped: what it "
-                "returns is discarded, and it is not tried again before it has ended; @task(isolate=True) or mode='parallel' stops it",
+                f"{call.task.where} went on after its time was up, since a body in a thread cannot be stopped: what "
+                "it returns is discarded, and it is not tried again before it has ended; a worker process stops it: "
+                "@task(isolate=True), or mode='parallel' with executor='process'",
                 in_run=True,
                 workflow_id=self._view.workflow_id,
                 task_id=run.task_id,

@@ -51,6 +51,9 @@ class InlineExecutor(Executor):
                     call.outcome.interrupted = self._interruptible and interrupt
                 self.inbox.put(call)
 
+    def withdraw(self, *, everything: bool) -> list[Call]:
+        return self._beside.withdraw(everything=everything)
+
     def stop(self, call: Call) -> bool:
         return self._beside.stop(call)
 

@@ -14,18 +14,17 @@ from typing import Any
 from dotflow_like.errors import CodecError, ConfigError, NotSerializable, StorageError, WorkerDied
 from dotflow_like.execute.call import Call, Outcome
 from dotflow_like.execute.executors.base import Executor, Progressed, Started
+from dotflow_like.execute.executors.lanes import Bodies, Item, Lane
 from dotflow_like.execute.inbox import Inbox
 from dotflow_like.execute.workers import protocol
 from dotflow_like.execute.workers.channel import Message, Parcel
 from dotflow_like.execute.workers.logs import emit, levels
 from dotflow_like.execute.workers.pickling import Buffer, Dumped, Pickled, dumps
 from dotflow_like.execute.workers.pool import pool
-from dotflow_like.execute.workers.process import Worker
 from dotflow_like.execute.workers.protocol import RunSettings, error_from
 from dotflow_like.execute.workers.settings import DEFAULTS, WorkerSettings
 from dotflow_like.execute.workers.surroundings import surroundings
 from dotflow_like.model.context import Progress
-from dotflow_like.plan.inputs import Source
 from dotflow_like.record.journal import Codec, Encoded
 
 __all__ = ["ProcessExecutor"]
@@ -39,7 +38,6 @@ _LOSSES = 3
 """How many workers may end with a call before its body begins, until that is taken for the call's own fault."""
 _SOCKET = 16
 """How many reads take in all that a socket holds."""
-_NOTHING, _UNPACKED = Parcel(()), Parcel(())
 _NONE = Outcome()
 
 
@@ -62,11 +60,11 @@ class ProcessExecutor(Executor):
         self._limit = slots
         self._options = settings
         self._kind = _kind_of(settings)
-        self._lanes: list[_Lane] = []
-        self._waiting: deque[_Item] = deque()
-        self._items: dict[Call, _Item] = {}
-        self._functions: dict[int, tuple[int, Any]] = {}  # by id, which holds while the function does
-        self._bodies: list[Parcel] = []
+        self._lanes: list[Lane] = []
+        self._blocked: set[Lane] = set()  # whose sockets do not take what they were posted
+        self._waiting: deque[Item] = deque()
+        self._items: dict[Call, Item] = {}
+        self._bodies = Bodies()
         self._unsendable: Exception | None = None
         self._ahead = 0
         self._mean: float | None = None  # seconds of a body, of late
@@ -75,13 +73,13 @@ class ProcessExecutor(Executor):
         super().open(inbox, codec)
         settings = RunSettings(surroundings(), levels(), _values_of(self._options), self._options.init)
         try:
-            self._run = _parcel(dumps((settings, codec)))
+            self._run = Parcel(dumps((settings, codec)).frames)
         except Exception as error:  # of a class that results may be of, which no worker can have
             self._unsendable = error
 
     def submit(self, calls: Sequence[Call]) -> None:
         for call in calls:
-            item = self._items[call] = _Item(call)
+            item = self._items[call] = Item(call)
             self._waiting.append(item)
         self._send_waiting()
 
@@ -93,7 +91,7 @@ class ProcessExecutor(Executor):
             self._flush(item.lane)
 
     def withdraw(self, *, everything: bool) -> list[Call]:
-        about_to_begin: list[tuple[_Lane, _Item]] = []
+        about_to_begin: list[tuple[Lane, Item]] = []
         for lane in self._lanes:
             items = self._take_back(lane)
             if items and not lane.calls and not everything:
@@ -142,13 +140,12 @@ class ProcessExecutor(Executor):
 
     # What is sent
 
-    def _pack(self, item: _Item) -> bool:
+    def _pack(self, item: Item) -> bool:
         """Make the bytes of a call; if that cannot be done, the call has failed."""
         try:
             if self._unsendable is not None:
                 raise self._unsendable
-            item.function = self._function(item.call)
-            item.payload = self._payload(item.call)
+            item.pack(self._bodies, self.codec)
         except (CodecError, StorageError) as error:  # a result it is given cannot be read
             self._finish(item, Outcome(error=error))
         except Exception as error:
@@ -156,24 +153,6 @@ class ProcessExecutor(Executor):
         else:
             return True
         return False
-
-    def _function(self, call: Call) -> int:
-        body = call.task.fn
-        known = self._functions.get(id(body))
-        if known is None:
-            # cloudpickle sorts the names in a class: the order its methods run in goes beside it
-            order = [method.name for method in call.task.methods]
-            self._bodies.append(_parcel(dumps((body, order))))
-            known = self._functions[id(body)] = len(self._bodies) - 1, body
-        return known[0]
-
-    def _payload(self, call: Call) -> Parcel:
-        if not call.inputs and not call.task.methods:
-            return _NOTHING
-        asks = any(each.source is Source.CONTEXT for each in call.inputs)
-        attempt = call.attempt if asks or call.task.methods else None
-        params = call.params if asks else {}
-        return _parcel(dumps((attempt, params, call.inputs, call.results, call.previous), self.codec))
 
     def _send_waiting(self) -> None:
         waiting = self._waiting
@@ -195,49 +174,37 @@ class ProcessExecutor(Executor):
             room = min(most, self._tasks_left(lane)) - len(lane.calls)
             self._send(lane, min(share, room))
 
-    def _send(self, lane: _Lane, count: int) -> None:
-        worker, channel = lane.worker, lane.worker.channel
-        items: list[_Item] = []
-        numbers = []
-        size = sum(item.payload.size for item in lane.calls.values())
+    def _send(self, lane: Lane, count: int) -> None:
+        items: list[Item] = []
+        size = lane.size
         while self._waiting and len(items) < count:
             item = self._waiting[0]
-            if item.payload is _UNPACKED and not self._pack(item):
+            if not item.is_packed and not self._pack(item):
                 self._waiting.popleft()
                 continue
             if size and size + item.payload.size > _ROOM:
                 break
             size += item.payload.size
             items.append(self._waiting.popleft())
-        for item in items:
-            if item.function not in lane.functions:
-                lane.functions.add(item.function)
-                channel.post(protocol.FUNCTION, item.function, 0.0, self._bodies[item.function])
-            worker.sent += 1
-            item.lane, item.number = lane, worker.sent
-            lane.calls[item.number] = item
-            numbers.append(item.number)
-            kind = protocol.CALL if item.call.task.timeout is None else protocol.TIMED_CALL
-            channel.post(kind, item.number, item.function, item.payload)
-        if numbers:
-            worker.tokens.give(numbers)  # before the calls
+        if items:
+            lane.post(items, self._bodies)
             self._flush(lane)
 
-    def _flush(self, lane: _Lane) -> None:
+    def _flush(self, lane: Lane) -> None:
         """Send what a worker was posted; what its socket does not take now, when it does."""
         done = lane.worker.channel.flush()
-        if done == lane.is_blocked:
-            lane.is_blocked = not done
+        if done == (lane in self._blocked):
+            self._blocked ^= {lane}
             again = None if done else partial(self._flush, lane)
             self.inbox.watch(lane.worker.channel, partial(self._receive, lane), again)
 
-    def _take_back(self, lane: _Lane) -> list[_Item]:
+    def _take_back(self, lane: Lane) -> list[Item]:
         """Have calls that a worker has not begun wait for another one; return them in their order."""
-        items = [lane.calls.pop(number) for number in lane.worker.tokens.take_back()]
+        items = lane.take_back()
         self._give_again(items)
         return items
 
-    def _give_again(self, items: Iterable[_Item]) -> None:
+    def _give_again(self, items: Iterable[Item]) -> None:
         for item in reversed(list(items)):
             item.lane = None
             self._waiting.appendleft(item)
@@ -262,9 +229,8 @@ class ProcessExecutor(Executor):
             except OSError as error:
                 self._not_started(error)
                 return
-            lane = _Lane(worker)
+            lane = Lane(worker, self._run)
             self._lanes.append(lane)
-            worker.channel.post(protocol.RUN, parcel=self._run)
             self.inbox.watch(worker.channel, partial(self._receive, lane))
             if worker.death is not None:
                 self.inbox.watch(worker.death, partial(self._receive, lane, dead=True))
@@ -280,7 +246,7 @@ class ProcessExecutor(Executor):
             problem.__cause__ = error
             self._finish(item, Outcome(error=problem))
 
-    def _receive(self, lane: _Lane, *, dead: bool = False) -> None:
+    def _receive(self, lane: Lane, *, dead: bool = False) -> None:
         """Take in what a worker says, or that it has died, and see to what follows."""
         if lane not in self._lanes:
             return
@@ -289,19 +255,19 @@ class ProcessExecutor(Executor):
             self._died(lane)
             self._send_waiting()
 
-    def _hear(self, lane: _Lane) -> bool:
+    def _hear(self, lane: Lane) -> bool:
         messages = lane.worker.channel.receive()
         for message in messages or ():
             self._heard(lane, message)
         return messages is not None
 
-    def _hear_all(self, lane: _Lane) -> None:
+    def _hear_all(self, lane: Lane) -> None:
         """Take in what a worker has said until now; what it goes on saying may be without end."""
         for _ in range(_SOCKET):
             if not self._hear(lane):
                 break
 
-    def _heard(self, lane: _Lane, message: Message) -> None:
+    def _heard(self, lane: Lane, message: Message) -> None:
         kind, number = message.kind, message.number
         if kind == protocol.LOG:
             self._log(lane, message)
@@ -340,7 +306,7 @@ class ProcessExecutor(Executor):
             outcome = Outcome(error=error)
         self._finish(item, outcome)
 
-    def _log(self, lane: _Lane, message: Message) -> None:
+    def _log(self, lane: Lane, message: Message) -> None:
         item = lane.calls.get(message.number)
         fields: dict[str, Any] = {"worker": lane.worker.name}
         if item is not None:
@@ -358,11 +324,11 @@ class ProcessExecutor(Executor):
         self._ahead = min(_MOST_AHEAD, int(_AHEAD / max(mean, 1e-6)))
         self.slots = self._limit * (1 + self._ahead)
 
-    def _tasks_left(self, lane: _Lane) -> int:
+    def _tasks_left(self, lane: Lane) -> int:
         most = self._options.max_tasks
         return _MOST_AHEAD + 1 if most is None else most - lane.worker.served
 
-    def _died(self, lane: _Lane) -> None:
+    def _died(self, lane: Lane) -> None:
         """See to the end of a worker: the body that was running failed, the calls it had not begun are another's."""
         lane.worker.wait(0.2)  # it is about to end; if not, it has lost its way to here, and is of no use
         self._leave(lane)
@@ -383,13 +349,13 @@ class ProcessExecutor(Executor):
             )
             self._finish(item, Outcome(error=problem))
 
-    def _leave(self, lane: _Lane) -> None:
+    def _leave(self, lane: Lane) -> None:
         self._lanes.remove(lane)
         self.inbox.forget(lane.worker.channel)
         if lane.worker.death is not None:
             self.inbox.forget(lane.worker.death)
 
-    def _finish(self, item: _Item, outcome: Outcome) -> None:
+    def _finish(self, item: Item, outcome: Outcome) -> None:
         if self._items.pop(item.call, None) is not None:  # else it was stopped
             item.call.worker = None if item.lane is None else item.lane.worker.name
             self._ended(item.call, outcome)
@@ -397,35 +363,6 @@ class ProcessExecutor(Executor):
     def _ended(self, call: Call, outcome: Outcome) -> None:
         call.outcome = outcome
         self.inbox.add(call)
-
-
-class _Item:
-    """A call on its way."""
-
-    __slots__ = ("call", "function", "lane", "losses", "number", "payload")
-
-    def __init__(self, call: Call) -> None:
-        self.call = call
-        self.function = -1
-        self.payload = _UNPACKED  # until it is about to be sent: what is large is not to lie about in numbers
-        self.lane: _Lane | None = None
-        self.number = 0
-        self.losses = 0
-
-
-class _Lane:
-    """A worker of the run, and the calls it was sent."""
-
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
-        self.calls: dict[int, _Item] = {}
-        self.functions: set[int] = set()
-        self.is_blocked = False  # its socket does not take what it was posted
-        self.is_retiring = False  # it gets no more calls
-
-
-def _parcel(dumped: Dumped) -> Parcel:
-    return Parcel([dumped.chunks, *([buffer] for buffer in dumped.buffers)])
 
 
 def _values_of(settings: WorkerSettings) -> dict[ContextVar[Any], Any]:

@@ -275,7 +275,7 @@ def _success(value: Any) -> tuple[int, Parcel]:
         )
         problem.__cause__ = error
         return _failure(problem)
-    return protocol.PICKLED, Parcel([dumped.chunks, *([buffer] for buffer in dumped.buffers)])
+    return protocol.PICKLED, Parcel(dumped.frames)
 
 
 def _failure(error: BaseException) -> tuple[int, Parcel]:

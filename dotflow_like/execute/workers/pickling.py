@@ -61,6 +61,11 @@ class Dumped(NamedTuple):
     buffers: list[Buffer]
     plain: bool
 
+    @property
+    def frames(self) -> list[Sequence[Buffer]]:
+        """The frames to send, each in pieces."""
+        return [self.chunks, *([buffer] for buffer in self.buffers)]
+
 
 def dumps(value: object, shared: object = None) -> Dumped:
     """Return `value` as bytes; raises whatever its pickling raises.

@@ -140,8 +140,10 @@ class _Process(Protocol):
 
 def _spawned(worker: Worker, channel: int, lifeline: int) -> _Process:
     given = (channel, worker.tokens.reading, lifeline)
+    path = [each for each in sys.path if isinstance(each, str)]  # others find nothing
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # -O, -W and the like
     return subprocess.Popen(
-        [sys.executable, "-c", _START, *map(str, given), json.dumps(sys.path)],
+        [sys.executable, *flags, "-c", _START, *map(str, given), json.dumps(path)],
         pass_fds=given,
         stdin=subprocess.DEVNULL,
         start_new_session=True,

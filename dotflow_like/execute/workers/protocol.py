@@ -77,7 +77,7 @@ def error_parcel(error: BaseException) -> Parcel:
         load_error(b"".join(dumped.chunks), dumped.buffers)
     except BaseException:  # the texts say all there is to say
         return Parcel(frames)
-    return Parcel([*frames, dumped.chunks, *([buffer] for buffer in dumped.buffers)])
+    return Parcel([*frames, *dumped.frames])
 
 
 def error_from(frames: Sequence[Buffer], attempt: int) -> TaskError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import signal
@@ -19,12 +20,14 @@ class Surroundings(NamedTuple):
         folder: the working directory; None if it is gone.
         environ: the environment.
         path: where modules are found.
+        argv: the arguments of the command line.
         umask: the permissions new files do not get.
     """
 
     folder: str | None
     environ: dict[str, str]
     path: list[str]
+    argv: list[str]
     umask: int
 
 
@@ -32,9 +35,9 @@ def surroundings() -> Surroundings:
     """Return those of this process."""
     try:
         folder = str(Path.cwd())
-    except FileNotFoundError:
+    except OSError:
         folder = None
-    return Surroundings(folder, dict(os.environ), list(sys.path), _umask())
+    return Surroundings(folder, dict(os.environ), list(sys.path), list(sys.argv), _umask())
 
 
 def take_on(given: Surroundings) -> None:
@@ -49,7 +52,7 @@ def take_on(given: Surroundings) -> None:
         for name in os.environ.keys() - given.environ.keys():
             del os.environ[name]
         os.environ.update(given.environ)
-    sys.path[:] = given.path
+    sys.path[:], sys.argv[:] = given.path, given.argv
     os.umask(given.umask)
 
 
@@ -58,7 +61,7 @@ def traces() -> tuple[object, ...]:
     limits = [resource.getrlimit(each) for name, each in vars(resource).items() if name.startswith("RLIMIT_")]
     handlers = [signal.getsignal(each) for each in signal.valid_signals()]
     streams = [(stream, stream is None or stream.closed) for stream in (sys.stdout, sys.stderr)]
-    return limits, handlers, streams, sys.getrecursionlimit()
+    return limits, handlers, streams, list(logging.getLogger().handlers), sys.getrecursionlimit()
 
 
 def _umask() -> int:
