@@ -38,8 +38,8 @@ class Config:
         tracer: a `Tracer`, or any object with one of its methods.
         metrics: a `Metrics`, or any object with one of its methods.
         grace: seconds that running tasks have to end when the run is asked to stop. Default 10.
-        max_workers: how many tasks run at once in parallel mode; a run's own `max_workers=` wins. Default: as
-            many as there are cores.
+        max_workers: how many tasks run at once in parallel mode; a run's own `max_workers=` wins. Default: see
+            `Manager`.
         start_method: how worker processes begin. `spawn` (default): as fresh interpreters, which later runs use
             again. `fork`: as copies of this process, with its memory as of that moment; refused while other
             threads run, and never kept for later runs.

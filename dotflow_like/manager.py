@@ -152,7 +152,7 @@ class Manager(Run):
         storage: short for a config with that storage.
         executor: in parallel mode: `process` (default), `thread` or `inline`.
         max_workers: how many tasks run at once in parallel mode. Default: what the config says, else as many as
-            there are cores.
+            there are cores, and with `executor="thread"` four more, 32 at most.
         timeout: seconds the run may take; then it fails with reason `timeout`. Default no limit.
         on_code_change: what becomes of results whose code changed since: `reuse`, `rerun` or `raise`.
 
@@ -304,8 +304,9 @@ def _executor(plan: Plan, order: Order, in_thread: bool) -> Executor:
     main: Executor | None = None
     slots = 1
     if plan.mode is Mode.PARALLEL and order.executor != "inline":
-        slots = order.max_workers or order.config.max_workers or _cores()
-        if order.executor == "thread":
+        in_threads = order.executor == "thread"
+        slots = order.max_workers or order.config.max_workers or (_threads() if in_threads else _cores())
+        if in_threads:
             main = ThreadExecutor(slots)
     else:
         main = InlineExecutor(beside=in_thread or order.timeout is not None)
@@ -349,6 +350,11 @@ def _is_timed(task: Task[..., Any]) -> bool:
 def _cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _threads() -> int:
+    """Return how many threads do well here: they mostly wait. The standard library's pool has as many."""
+    return min(32, _cores() + 4)
 
 
 def _owner() -> str:

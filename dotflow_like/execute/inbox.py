@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,16 +53,20 @@ class Inbox:
         """
         if self._selector is None:
             return self._queue.get(True, patience)
+        until = None if patience is None else monotonic() + patience
+        left = patience
         while self._queue.empty():
-            ready = self._selector.select(patience)
-            if not ready:
-                raise Empty
+            ready = self._selector.select(left)
             for key, events in ready:
                 receive, send = key.data
                 if send is not None and events & _WRITE:
                     send()
                 if events & _READ:
                     receive()
+            if self._queue.empty() and (not ready or left == 0):
+                raise Empty
+            if until is not None:  # what came need not be a message
+                left = max(0.0, until - monotonic())
         return self._queue.get_nowait()
 
     def watch(

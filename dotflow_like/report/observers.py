@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from dotflow_like.errors import ConfigError
@@ -88,7 +89,8 @@ def guarded(who: str, call: Callable[..., Any], /, *args: Any, **kwargs: Any) ->
         raise
     except BaseException:
         name = getattr(call, "__qualname__", None) or type(call).__qualname__
-        logger.exception("%s (%s) raised; the run goes on unchanged", who, name)
+        with suppress(Exception):  # it may be a handler of the log that raises
+            logger.exception("%s (%s) raised; the run goes on unchanged", who, name)
 
 
 def check_provider(given: object | None, kind: type, option: str) -> None:

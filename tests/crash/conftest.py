@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
+from dotflow_like import Manager, task
 
 MARK = "DOTFLOW_TEST_MARK"
 """A variable that tells the processes of one test, whoever their parent is."""
@@ -58,10 +61,29 @@ def _deaths() -> Iterator[tuple[str, Culprit]]:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
 
+    def leaves_a_child() -> None:
+        if os.fork() == 0:
+            time.sleep(600)
+        os._exit(4)
+
+    def writes_everywhere(data: bytes) -> None:
+        for descriptor in range(3, 64):
+            with contextlib.suppress(OSError):
+                os.write(descriptor, data)
+
+    def noise() -> None:
+        writes_everywhere(os.urandom(4096))
+
+    def zeros() -> None:
+        writes_everywhere(bytes(4096))
+
     yield "os._exit", Culprit(exits, "WorkerDied", "exit code 3")
     yield "SIGKILL", Culprit(killed, "WorkerDied", "signal SIGKILL")
     yield "SIGSEGV", Culprit(crashes, "WorkerDied", "signal SIGSEGV")
     yield "SIGTERM", Culprit(terminated, "WorkerDied", "signal SIGTERM")
+    yield "leaves a child", Culprit(leaves_a_child, "WorkerDied", "exit code 4")
+    yield "noise", Culprit(noise, "WorkerDied")
+    yield "zeros", Culprit(zeros, "WorkerDied")
 
 
 def _errors() -> Iterator[tuple[str, Culprit]]:
@@ -179,8 +201,39 @@ def _hangs() -> Iterator[tuple[str, Culprit]]:
     def breeds() -> None:
         subprocess.run(["sh", "-c", "while :; do sleep 600 & sleep 0.005; done"])
 
-    for body in (never, spins, holds_the_gil, waits_for_a_child, waits_for_grandchildren, breeds):
+    def stops() -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def runs_another() -> None:
+        Manager([task(never)], mode="parallel", max_workers=2)
+
+    def heals() -> None:  # what stops it is caught, and it goes on
+        while True:
+            try:
+                time.sleep(60)
+            except BaseException:
+                continue
+
+    for body in (
+        never,
+        spins,
+        stops,
+        heals,
+        holds_the_gil,
+        waits_for_a_child,
+        waits_for_grandchildren,
+        breeds,
+        runs_another,
+    ):
         yield body.__name__, Culprit(body, "TaskTimeout", f"{TIME_LIMIT:g} s", TIME_LIMIT)
+
+
+def _strains() -> Iterator[tuple[str, Culprit]]:
+    def forks() -> str:  # and both return
+        os.fork()
+        return "one of two"
+
+    yield "forks", Culprit(forks, None, is_right=lambda result: result == "one of two")
 
 
 def _large(size: int) -> Culprit:
@@ -190,7 +243,7 @@ def _large(size: int) -> Culprit:
     return Culprit(large, None, is_right=lambda result: result == large())
 
 
-CULPRITS = {**dict(_deaths()), **dict(_errors()), **dict(_results()), **dict(_hangs())}
+CULPRITS = {**dict(_deaths()), **dict(_errors()), **dict(_results()), **dict(_hangs()), **dict(_strains())}
 LARGE = {"64 MiB": _large(64 << 20), "1 GiB": _large(1 << 30)}
 
 

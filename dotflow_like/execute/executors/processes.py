@@ -36,8 +36,6 @@ _ROOM = 64 * 1024
 """Bytes of calls a busy worker is sent, so that its socket takes all of them at once."""
 _LOSSES = 3
 """How many workers may end with a call before its body begins, until that is taken for the call's own fault."""
-_SOCKET = 16
-"""How many reads take in all that a socket holds."""
 _NONE = Outcome()
 
 
@@ -71,9 +69,9 @@ class ProcessExecutor(Executor):
 
     def open(self, inbox: Inbox, codec: Codec | None) -> None:
         super().open(inbox, codec)
-        settings = RunSettings(surroundings(), levels(), _values_of(self._options), self._options.init)
+        settings = RunSettings(levels(), _values_of(self._options), self._options.init)
         try:
-            self._run = Parcel(dumps((settings, codec)).frames)
+            self._run = Parcel([dumps(tuple(surroundings())).chunks, *dumps((settings, codec)).frames])
         except Exception as error:  # of a class that results may be of, which no worker can have
             self._unsendable = error
 
@@ -114,12 +112,15 @@ class ProcessExecutor(Executor):
         if lane is not None:
             # Once nothing else can begin there, and what was said is heard, the one that is left is running.
             self._take_back(lane)
+            lane.worker.freeze()
             self._hear_all(lane)
             if item.number in lane.calls:
                 self._leave(lane)
                 pool.kill(lane.worker)
                 del lane.calls[item.number]
                 self._give_again(lane.calls.values())
+            else:
+                lane.worker.go_on()
         if item in self._waiting:
             self._waiting.remove(item)
         return True
@@ -192,6 +193,8 @@ class ProcessExecutor(Executor):
 
     def _flush(self, lane: Lane) -> None:
         """Send what a worker was posted; what its socket does not take now, when it does."""
+        if lane not in self._lanes:
+            return
         done = lane.worker.channel.flush()
         if done == (lane in self._blocked):
             self._blocked ^= {lane}
@@ -262,10 +265,9 @@ class ProcessExecutor(Executor):
         return messages is not None
 
     def _hear_all(self, lane: Lane) -> None:
-        """Take in what a worker has said until now; what it goes on saying may be without end."""
-        for _ in range(_SOCKET):
-            if not self._hear(lane):
-                break
+        """Take in all that a worker has said, which says no more."""
+        while self._hear(lane):
+            pass
 
     def _heard(self, lane: Lane, message: Message) -> None:
         kind, number = message.kind, message.number
@@ -332,6 +334,7 @@ class ProcessExecutor(Executor):
         """See to the end of a worker: the body that was running failed, the calls it had not begun are another's."""
         lane.worker.wait(0.2)  # it is about to end; if not, it has lost its way to here, and is of no use
         self._leave(lane)
+        lane.worker.kill()
         self._hear_all(lane)
         unbegun = set(lane.worker.tokens.take_back())
         how = pool.kill(lane.worker)
@@ -397,7 +400,7 @@ def _kept(message: Message) -> Sequence[Buffer]:
 def _unsendable(call: Call, error: Exception) -> NotSerializable:
     problem = NotSerializable(
         f"task {call.attempt.task_id!r} cannot go to a worker process: {type(error).__name__}: {error}; "
-        "make what it holds inside the body, or run it with executor='thread'"
+        "make what it holds inside the body, or run it in this process: executor='thread', not isolated"
     )
     problem.__cause__ = error
     return problem

@@ -8,11 +8,14 @@ the middle of a message for the other side, and whatever dies, the memory is giv
 from __future__ import annotations
 
 import array
+import errno
 import mmap
 import os
 import socket
 import struct
 import tempfile
+import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, Self
@@ -26,6 +29,9 @@ _LENGTH = struct.Struct("<Q")
 _ALIGNED = 64
 """Bytes: frames in memory begin at multiples of this, as arrays like it."""
 _ROOM = 64 * 1024
+_SEND = getattr(socket, "MSG_NOSIGNAL", 0)  # a signal of that kind would end a program that has its default
+_RECEIVE = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+_LATER = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS})
 _MAPPED = 200
 """How many received parcels may stay in their memory at once; each holds a descriptor."""
 
@@ -72,6 +78,7 @@ class Parcel:
         self.size = _write(self.descriptor, 0, [table])
         for frame in frames:
             self.size = _write(self.descriptor, _up(self.size), frame)
+        os.ftruncate(self.descriptor, self.size)  # the last may be of no length
 
     def __del__(self) -> None:
         if getattr(self, "descriptor", -1) >= 0:
@@ -118,24 +125,32 @@ class Channel:
         Args:
             wait: until it is.
         """
-        flags = 0 if wait else socket.MSG_DONTWAIT
+        flags = _SEND if wait else _SEND | socket.MSG_DONTWAIT
         outgoing = self._outgoing
         while outgoing and not self.ended:
-            data, parcel = outgoing[0]
+            # taken out first: a signal handler or a finalizer may post more in the middle of this
+            data, parcel = outgoing.popleft()
             beside = []
             if parcel is not None:
                 beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [parcel.descriptor]))]
             try:
                 sent = self._socket.sendmsg([data], beside, flags)
-            except BlockingIOError:
-                return False
-            except OSError:
+            except OSError as error:
+                if error.errno in _LATER:
+                    outgoing.appendleft((data, parcel))
+                    if not wait:
+                        return False
+                    time.sleep(0.005)
+                    continue
                 self.ended = True
+                if error.errno is None:  # not the socket's: a signal handler's, a TimeoutError for instance
+                    raise
                 break
+            except BaseException:  # of a signal handler: nobody knows how much was sent
+                self.ended = True
+                raise
             if sent < len(data):
-                outgoing[0] = data[sent:], None
-            else:
-                outgoing.popleft()
+                outgoing.appendleft((data[sent:], None))
         return True
 
     def receive(self, *, wait: bool = False) -> list[Message] | None:
@@ -144,12 +159,14 @@ class Channel:
         Args:
             wait: for something to come, if nothing has; it may be less than a message.
         """
-        flags = 0 if wait else socket.MSG_DONTWAIT
+        flags = _RECEIVE if wait else _RECEIVE | socket.MSG_DONTWAIT
         try:
             data, beside, came, _ = self._socket.recvmsg(_ROOM, socket.CMSG_SPACE(64), flags)
         except BlockingIOError:
             return None
-        except OSError:
+        except OSError as error:
+            if error.errno is None:  # not the socket's, but a signal handler's
+                raise
             data, beside, came = b"", [], 0
         if not data:
             self.ended = True
@@ -216,14 +233,22 @@ class _Memory(mmap.mmap):
     """A received parcel, for as long as somebody looks at it."""
 
     count = 0
+    counting = threading.Lock()
+    counted = False
 
     def __new__(cls, descriptor: int, size: int) -> Self:
         made = super().__new__(cls, descriptor, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
-        cls.count += 1
+        made._count(1)
+        made.counted = True
         return made
 
+    def _count(self, one: int) -> None:
+        with self.counting:
+            _Memory.count += one
+
     def __del__(self) -> None:
-        type(self).count -= 1
+        if self.counted:  # it was made
+            self._count(-1)
 
 
 def _mapped(descriptor: int, size: int, count: int) -> list[Buffer] | None:

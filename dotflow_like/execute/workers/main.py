@@ -26,7 +26,7 @@ from dotflow_like.execute.workers.channel import Channel, Message, Parcel
 from dotflow_like.execute.workers.logs import apply_levels, forward_logs
 from dotflow_like.execute.workers.pickling import Buffer, dumps, forget_copies, keep_shared, loads
 from dotflow_like.execute.workers.protocol import RunSettings, error_parcel
-from dotflow_like.execute.workers.surroundings import take_on, traces
+from dotflow_like.execute.workers.surroundings import Surroundings, take_on, traces
 from dotflow_like.execute.workers.tokens import TakenTokens
 from dotflow_like.model.context import Progress
 from dotflow_like.record.journal import Codec, Encoded
@@ -74,7 +74,7 @@ class _Server:
         self._tasks: dict[int, Task[..., Any]]
         self._reset()
         forward_logs(self._send_log)
-        os.register_at_fork(after_in_child=channel.close)  # a child of a body has no say in what is said here
+        os.register_at_fork(after_in_child=self._leave)
 
     def serve(self) -> None:
         while (message := self._next()) is not None:
@@ -108,11 +108,27 @@ class _Server:
                 finally:
                     self._is_sending = False
 
-    def take_stop(self, number: int) -> bool:
-        """Return whether this call, which is running, has been asked to stop since the last look."""
+    def send_whole(self, kind: int, number: int, parcel: Parcel) -> None:
+        """Send a message in the middle of a body, whose signal handlers shall not interrupt that."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self.send(kind, number, 0.0, parcel)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def take_stop(self, call: _WorkerCall) -> bool:
+        """Return whether this call has been asked to stop; False if it has ended."""
         with self._receiving:
+            if call.server is None:
+                return False
             self._messages.extend(self._channel.receive() or ())
-            return any(each.kind == protocol.STOP and each.number == number for each in self._messages)
+            return any(each.kind == protocol.STOP and each.number == call.number for each in self._messages)
+
+    def _leave(self) -> None:
+        """Have no say any more: in a child that a body has forked."""
+        self._channel.close()
+        self._tokens.close()
+        self._messages.clear()
 
     def _reset(self) -> None:
         """Forget the run."""
@@ -127,7 +143,7 @@ class _Server:
 
     def _next(self) -> Message | None:
         while not self._messages:
-            if not self._settings and not select.select([self._channel], [], [], _IDLE)[0]:
+            if not self._settings and not _can_be_read(self._channel.fileno(), _IDLE):
                 return None
             self._messages.extend(self._channel.receive(wait=True) or ())
             if self._channel.ended:
@@ -157,10 +173,12 @@ class _Server:
         """Take on what the run says, before its first call: what fails then fails that call, and is tried again."""
         if self._is_settled:
             return
+        take_on(
+            Surroundings(*loads(self._settings[0]))
+        )  # first: the rest may be of modules found by its path
         settings: RunSettings
-        settings, self._codec = loads(self._settings[0], self._settings[1:])
+        settings, self._codec = loads(self._settings[1], self._settings[2:])
         keep_shared(self._codec)
-        take_on(settings.surroundings)
         apply_levels(settings.levels)
         self._context = contextvars.Context()
         for variable, value in settings.variables.items():
@@ -214,7 +232,7 @@ class _Server:
 
     def _send_log(self, record: bytes) -> None:
         current = self._current
-        self.send(protocol.LOG, 0 if current is None else current.number, 0.0, Parcel([[record]]))
+        self.send_whole(protocol.LOG, 0 if current is None else current.number, Parcel([[record]]))
 
 
 class _WorkerCall(Call):
@@ -230,8 +248,9 @@ class _WorkerCall(Call):
         self._untold: Progress | None = None
 
     def asked_to_stop(self) -> bool:
-        if not self.stop_asked and self.server is not None:
-            self.stop_asked = self.server.take_stop(self.number)
+        server = self.server
+        if not self.stop_asked and server is not None:
+            self.stop_asked = server.take_stop(self)
         return self.stop_asked
 
     def report(self, progress: Progress) -> None:
@@ -252,7 +271,7 @@ class _WorkerCall(Call):
     def _tell(self, progress: Progress) -> None:
         server, self._untold = self.server, None
         if server is not None:
-            server.send(protocol.PROGRESS, self.number, 0.0, Parcel([[json.dumps(progress).encode()]]))
+            server.send_whole(protocol.PROGRESS, self.number, Parcel([[json.dumps(progress).encode()]]))
 
 
 def _success(value: Any) -> tuple[int, Parcel]:
@@ -293,6 +312,13 @@ def _is_older_than_its_code(started: float) -> bool:
     return False
 
 
+def _can_be_read(descriptor: int, patience: float) -> bool:
+    """Wait so many seconds for something to come; not by `select`, which knows no descriptor above 1023."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(patience * 1000))
+
+
 def _die_with_parent(lifeline: int) -> None:
     """Have this process, and all it starts, killed when the other end of `lifeline` closes.
 
@@ -303,7 +329,7 @@ def _die_with_parent(lifeline: int) -> None:
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgid(0))
         fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-        if not select.select([lifeline], [], [], 0)[0]:
+        if not _can_be_read(lifeline, 0):
             return  # else it has closed before
         os.killpg(0, signal.SIGKILL)
 

@@ -12,6 +12,7 @@ import itertools
 import os
 import pickle
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from contextvars import Context, ContextVar
@@ -102,6 +103,9 @@ def dump_error(error: BaseException) -> Dumped:
 def load_error(pickled: Buffer, buffers: Sequence[Buffer] = ()) -> BaseException:
     """Return the exception `dump_error` made these of."""
     chain: list[tuple[BaseException, bool, bool]] = loads(pickled, buffers)
+    for error, _, _ in chain:
+        if not isinstance(error, BaseException):
+            raise TypeError(f"an exception came back as {type(error).__name__}")
     for (error, cause, suppress), (origin, _, _) in pairwise(chain):
         if cause:
             error.__cause__ = origin
@@ -129,6 +133,9 @@ def _the_shared() -> object:
 # Plain data, which is most of what travels, needs no more than the standard pickler
 
 
+_loading = threading.Lock()
+
+
 class Pickled(Outcome):
     """A result as a worker made it: loaded when somebody asks, handed on to other workers as it is."""
 
@@ -140,9 +147,12 @@ class Pickled(Outcome):
 
     def load(self) -> Any:
         """Return the result; always the same object."""
-        if self._frames:
-            self.value = loads(self._frames[0], self._frames[1:])
-            self._frames = ()  # not twice in memory
+        frames = self._frames
+        if frames:
+            value = loads(frames[0], frames[1:])
+            with _loading:  # two threads may come here
+                if self._frames:
+                    self.value, self._frames = value, ()  # not twice in memory
         return self.value
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -235,12 +245,21 @@ def _dumped(kind: type[_PlainPickler | _Pickler], value: object, shared: object)
 
 _token = os.urandom(8).hex()
 _count = itertools.count()
-_names: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
-_unsettled: set[str] = set()  # made just now, and still without their state
+_names: dict[int, tuple[weakref.ref[Any], str]] = {}  # by id: some classes have an equality of their own
 _objects: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+_unsettled: set[str] = set()  # made just now, and still without their state
 _variables: dict[
     str, ContextVar[Any]
 ] = {}  # these cannot be referred to weakly, and live as long as a process
+_places: dict[ContextVar[Any], tuple[str, str]] = {}
+
+
+def forget_copies() -> None:
+    """Let what came from elsewhere be made anew when it comes again: what was done to a copy is forgotten with it."""
+    for key, (_, name) in list(_names.items()):
+        if not name.startswith(_home()):
+            _names.pop(key, None)
+            _objects.pop(name, None)
 
 
 def _home() -> str:
@@ -248,10 +267,19 @@ def _home() -> str:
 
 
 def _name(obj: Any) -> str:
-    name = _names.get(obj)
-    if name is None:
-        name = _names.setdefault(obj, f"{_home()}{next(_count)}")
-        _objects[name] = obj
+    known = _names.get(id(obj))
+    return _call(obj, f"{_home()}{next(_count)}") if known is None else known[1]
+
+
+def _call(obj: Any, name: str) -> str:
+    key = id(obj)
+
+    def gone(reference: weakref.ref[Any]) -> None:
+        if _names.get(key, (None,))[0] is reference:
+            del _names[key]
+
+    _, name = _names.setdefault(key, (weakref.ref(obj, gone), name))
+    _objects[name] = obj
     return name
 
 
@@ -259,32 +287,23 @@ def _adopted(name: str, make: Callable[..., Any], arguments: tuple[Any, ...]) ->
     known = _objects.get(name)
     if known is None:
         known = make(*arguments)
-        _names[known] = name
-        _objects[name] = known
+        _call(known, name)
         _unsettled.add(name)
     return known
 
 
 def _settled(obj: Any, state: tuple[Callable[[Any, Any], object], Any]) -> None:
-    name = _names[obj]
+    name = _name(obj)
     if name in _unsettled or not name.startswith(_home()):  # what is at home here stays as it is
         _unsettled.discard(name)
         settle, of = state
         settle(obj, of)
 
 
-def forget_copies() -> None:
-    """Let what came from elsewhere be made anew when it comes again: what was done to a copy is forgotten with it."""
-    for obj, name in list(_names.items()):
-        if not name.startswith(_home()):
-            del _names[obj]
-            _objects.pop(name, None)
-
-
 def _reduced_variable(variable: ContextVar[Any]) -> tuple[Any, ...]:
-    for name, module in list(sys.modules.items()):
-        if name != "__main__" and getattr(module, "__dict__", {}).get(variable.name) is variable:
-            return getattr, (module, variable.name)
+    place = _place_of(variable)
+    if place is not None:
+        return getattr, (sys.modules[place[0]], place[1])
     known = next((name for name, each in _variables.items() if each is variable), None)
     if known is None:
         known = f"{_home()}{next(_count)}"
@@ -294,6 +313,19 @@ def _reduced_variable(variable: ContextVar[Any]) -> tuple[Any, ...]:
     except LookupError:
         default = {}
     return _adopted_variable, (known, variable.name, default)
+
+
+def _place_of(variable: ContextVar[Any]) -> tuple[str, str] | None:
+    """Return the module a variable can be imported from, and what it is called there."""
+    place = _places.get(variable)
+    if place is None or getattr(sys.modules.get(place[0]), place[1], None) is not variable:
+        for module_name, module in list(sys.modules.items()):
+            for name, value in list(getattr(module, "__dict__", {}).items()):
+                if value is variable and module_name != "__main__":
+                    place = _places[variable] = module_name, name
+                    return place
+        return None
+    return place
 
 
 def _adopted_variable(name: str, called: str, default: dict[str, Any]) -> ContextVar[Any]:

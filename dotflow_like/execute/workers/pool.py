@@ -111,12 +111,15 @@ def _done(workers: list[Worker]) -> dict[Worker, bool]:
     with selectors.DefaultSelector() as selector:
         for worker in workers:
             worker.channel.post(protocol.END)
-            worker.channel.flush()
-            selector.register(worker.channel, selectors.EVENT_READ, worker)
+            flushed = worker.channel.flush()
+            events = selectors.EVENT_READ if flushed else selectors.EVENT_READ | selectors.EVENT_WRITE
+            selector.register(worker.channel, events, worker)
         until = time.monotonic() + _PATIENCE
         while selector.get_map() and (left := until - time.monotonic()) > 0:
             for key, _ in selector.select(left):
                 channel = key.data.channel
+                if channel.flush() and key.events & selectors.EVENT_WRITE:
+                    selector.modify(channel, selectors.EVENT_READ, key.data)
                 said = [each for each in channel.receive() or () if each.kind == protocol.ENDED]
                 if said or channel.ended:
                     done[key.data] = bool(said and said[0].extra)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import select
@@ -11,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +21,7 @@ from dotflow_like.execute.workers.tokens import Tokens
 __all__ = ["Worker", "in_words"]
 
 _START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); "
+    "import sys, json; sys.path[:] = json.loads(sys.argv.pop()); "
     "from dotflow_like.execute.workers.main import main; main(*map(int, sys.argv[1:]))"
 )
 
@@ -82,12 +82,23 @@ class Worker:
 
     def kill(self) -> str:
         """Kill it with all it started, if it lives, wait until it is gone, and return how it ended, in words."""
-        descendants = _stopped_descendants(self.pid)
-        for kill, pid in ((os.killpg, self.pid), *((os.kill, each) for each in descendants)):
-            # of a group of which nothing is left, macOS says the latter
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                kill(pid, signal.SIGKILL)
+        if self._process.returncode is None:
+            found = _stopped_descendants(self.pid)
+            for kill, pid in ((os.killpg, self.pid), *((os.kill, each) for each in found)):
+                # of a group of which nothing is left, macOS says the latter
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    kill(pid, signal.SIGKILL)
         return in_words(self._process.wait())
+
+    def freeze(self) -> None:
+        """Stop it, until it is killed or goes on: then all it has said can be heard."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on after `freeze`."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGCONT)
 
     def wait(self, patience: float) -> bool:
         """Give it `patience` seconds to end; return whether it has."""
@@ -143,7 +154,7 @@ def _spawned(worker: Worker, channel: int, lifeline: int) -> _Process:
     path = [each for each in sys.path if isinstance(each, str)]  # others find nothing
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # -O, -W and the like
     return subprocess.Popen(
-        [sys.executable, *flags, "-c", _START, *map(str, given), json.dumps(path)],
+        [sys.executable, *flags, "-P", "-c", _START, *map(str, given), json.dumps(path)],
         pass_fds=given,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
@@ -159,8 +170,11 @@ class _Fork:
         return self._waited(os.WNOHANG)
 
     def wait(self, timeout: float | None = None) -> int:
-        code = self._waited(0)
-        assert code is not None
+        until = None if timeout is None else time.monotonic() + timeout
+        while (code := self._waited(0 if until is None else os.WNOHANG)) is None:
+            if until is not None and time.monotonic() > until:
+                raise subprocess.TimeoutExpired("a forked worker", timeout or 0)
+            time.sleep(0.005)
         return code
 
     def _waited(self, flags: int) -> int | None:
@@ -185,9 +199,9 @@ def _forked(worker: Worker, channel: int, lifeline: int) -> _Process:
         return _Fork(pid)
     code = 1
     try:
+        os.setsid()
         from dotflow_like.execute.workers.main import main
 
-        os.setsid()
         reading = os.dup(worker.tokens.reading)
         worker.forget()
         null = os.open(os.devnull, os.O_RDONLY)
@@ -210,23 +224,21 @@ def _death_of(pid: int) -> int | None:
         return None
     try:
         return os.pidfd_open(pid)
-    except OSError as error:
-        if error.errno in (errno.ENOSYS, errno.EPERM):  # an old kernel, a strict sandbox
-            return None
-        raise
+    except OSError:  # an old kernel, a strict sandbox, too many files open: the end of its channel tells, too
+        return None
 
 
 def _stopped_descendants(pid: int) -> list[int]:
-    """Stop a worker's group, so that nobody in it starts more, and return all it has started, where that can be told.
+    """Stop a worker and all it has started, so that nobody starts more, and return them, where that can be told.
 
-    Those that lead a session of their own are in no group of the worker's.
+    Those that lead a session of their own are not in the worker's group, so each is stopped by itself.
     """
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGSTOP)
-    found, at = [pid], 0
-    while at < len(found):
+    found = [pid]
+    for each in found:  # which grows on the way
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(each, signal.SIGSTOP)
         with contextlib.suppress(OSError):
-            for thread in Path(f"/proc/{found[at]}/task").iterdir():
-                found += map(int, (thread / "children").read_text().split())
-        at += 1
-    return found[1:]
+            for thread in list(Path(f"/proc/{each}/task").iterdir()):
+                with contextlib.suppress(OSError):  # it has ended meanwhile
+                    found += map(int, (thread / "children").read_text().split())
+    return found

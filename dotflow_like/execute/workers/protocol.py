@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from dotflow_like.execute.workers.channel import Parcel
 from dotflow_like.execute.workers.pickling import Buffer, dump_error, load_error
-from dotflow_like.execute.workers.surroundings import Surroundings
 from dotflow_like.model.records import TaskError
 
 __all__ = [
@@ -33,7 +32,7 @@ __all__ = [
 ]
 
 # to the worker; `number` is that of a call, or of a function
-RUN = 1  # a run begins: its settings, its codec
+RUN = 1  # a run begins: its surroundings; its settings and codec
 FUNCTION = 2  # a body, for the calls that follow
 CALL = 3  # `extra` is the number of its function; frames: what it is called with, if anything
 TIMED_CALL = 4  # the same, and its start is to be said
@@ -52,16 +51,14 @@ ENDED = 18  # `extra` is 1 if nothing of the run's bodies goes on here, else 0
 
 
 class RunSettings(NamedTuple):
-    """What a worker is told when a run begins, beside the codec.
+    """What a worker is told when a run begins, beside the surroundings and the codec.
 
     Attributes:
-        surroundings: the parent's state.
         levels: of the parent's loggers.
         variables: context variables and their values.
         init: called once in each worker before its first task; None for nothing.
     """
 
-    surroundings: Surroundings
     levels: Mapping[str, int]
     variables: Mapping[ContextVar[Any], Any]
     init: Callable[[], object] | None

@@ -72,3 +72,7 @@ class TakenTokens:
             return False
         self._held = None
         return True
+
+    def close(self) -> None:
+        """Leave the tokens to others."""
+        os.close(self._reading)
