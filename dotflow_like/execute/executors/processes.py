@@ -338,6 +338,8 @@ class ProcessExecutor(Executor):
         self._hear_all(lane)
         unbegun = set(lane.worker.tokens.take_back())
         how = pool.kill(lane.worker)
+        if lane.worker.channel.garbled:
+            how = "it was killed, since something wrote into its connection to this process"
         begun = [item for number, item in lane.calls.items() if number not in unbegun]
         again = [item for number, item in lane.calls.items() if number in unbegun] + begun[1:]
         for item in again:

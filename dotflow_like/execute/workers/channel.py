@@ -14,17 +14,17 @@ import os
 import socket
 import struct
 import tempfile
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 from dotflow_like.execute.workers.pickling import LARGE, Buffer
 
 __all__ = ["Channel", "Message", "Parcel"]
 
-_HEAD = struct.Struct("<BBxxIIQd")  # kind, descriptors, frames, number, bytes, extra
+_HEAD = struct.Struct("<IBBxxIIQd")  # the mark, kind, whether by descriptor, frames, number, bytes, extra
+_MARK = 0xD07F10E5
 _LENGTH = struct.Struct("<Q")
 _ALIGNED = 64
 """Bytes: frames in memory begin at multiples of this, as arrays like it."""
@@ -96,6 +96,7 @@ class Channel:
 
     Attributes:
         ended: the other side is gone: nothing more will come, and nothing that is sent arrives.
+        garbled: something else was written into the socket, by a body for instance; it has ended therefore.
     """
 
     def __init__(self, end: socket.socket) -> None:
@@ -104,6 +105,7 @@ class Channel:
         self._incoming = bytearray()
         self._descriptors: deque[int] = deque()
         self.ended = False
+        self.garbled = False
 
     def fileno(self) -> int:
         """Return the descriptor to wait on."""
@@ -112,7 +114,7 @@ class Channel:
     def post(self, kind: int, number: int = 0, extra: float = 0.0, parcel: Parcel = NOTHING) -> None:
         """Take up a message; `flush` sends it."""
         large = parcel.descriptor >= 0
-        head = _HEAD.pack(kind, large, parcel.count, number, parcel.size, extra)
+        head = _HEAD.pack(_MARK, kind, large, parcel.count, number, parcel.size, extra)
         if large or not self._outgoing:
             self._outgoing.append((bytearray(head), parcel if large else None))
         else:
@@ -190,9 +192,12 @@ class Channel:
     def _whole(self) -> list[Message]:
         incoming, at, messages = self._incoming, 0, []
         while len(incoming) - at >= _HEAD.size:
-            kind, large, count, number, size, extra = _HEAD.unpack_from(incoming, at)
+            mark, kind, large, count, number, size, extra = _HEAD.unpack_from(incoming, at)
             body = at + _HEAD.size
             frames: Sequence[Buffer] | None = ()
+            if mark != _MARK or (large and not self._descriptors) or (size > LARGE and not large):
+                self.ended = self.garbled = True
+                break
             if large:
                 frames = _mapped(self._descriptors.popleft(), size, count)
             elif size:
@@ -232,23 +237,17 @@ def _up(at: int) -> int:
 class _Memory(mmap.mmap):
     """A received parcel, for as long as somebody looks at it."""
 
-    count = 0
-    counting = threading.Lock()
-    counted = False
+    living: ClassVar[set[int]] = (
+        set()
+    )  # by id: adding and discarding need no lock, and may be done in a finalizer
 
     def __new__(cls, descriptor: int, size: int) -> Self:
         made = super().__new__(cls, descriptor, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
-        made._count(1)
-        made.counted = True
+        cls.living.add(id(made))
         return made
 
-    def _count(self, one: int) -> None:
-        with self.counting:
-            _Memory.count += one
-
     def __del__(self) -> None:
-        if self.counted:  # it was made
-            self._count(-1)
+        self.living.discard(id(self))
 
 
 def _mapped(descriptor: int, size: int, count: int) -> list[Buffer] | None:
@@ -260,7 +259,7 @@ def _mapped(descriptor: int, size: int, count: int) -> list[Buffer] | None:
         return None
     finally:
         _close(descriptor)
-    if _Memory.count > _MAPPED:
+    if len(_Memory.living) > _MAPPED:
         memory = memoryview(bytearray(memory))
     frames: list[Buffer] = []
     at = count * _LENGTH.size

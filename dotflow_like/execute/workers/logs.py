@@ -111,9 +111,7 @@ def emit(record: bytes, **fields: Any) -> None:
     vars(made).update(own)
     try:
         logger.handle(made)
-    except KeyboardInterrupt:  # Ctrl-C is for the run
-        raise
-    except BaseException:
+    except Exception:
         logging.Handler().handleError(made)
 
 

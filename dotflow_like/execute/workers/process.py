@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -78,38 +79,38 @@ class Worker:
 
     def is_alive(self) -> bool:
         """Return whether it has not ended."""
-        return self._process.poll() is None
+        return not self.wait(0)
+
+    def wait(self, patience: float) -> bool:
+        """Give it `patience` seconds to end; return whether it has."""
+        if self._process.returncode is not None:
+            return True
+        if self.death is not None:
+            # it is not waited for here: as long as it is not, the number of its group is nobody else's
+            poll = select.poll()
+            poll.register(self.death, select.POLLIN)
+            return bool(poll.poll(patience * 1000))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience)
+            _kill(os.killpg, self.pid)
+        return self._process.returncode is not None
 
     def kill(self) -> str:
         """Kill it with all it started, if it lives, wait until it is gone, and return how it ended, in words."""
         if self._process.returncode is None:
             found = _stopped_descendants(self.pid)
-            for kill, pid in ((os.killpg, self.pid), *((os.kill, each) for each in found)):
-                # of a group of which nothing is left, macOS says the latter
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    kill(pid, signal.SIGKILL)
+            _kill(os.killpg, self.pid)
+            for each in found:
+                _kill(os.kill, each)
         return in_words(self._process.wait())
 
     def freeze(self) -> None:
         """Stop it, until it is killed or goes on: then all it has said can be heard."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGSTOP)
+        _kill(os.killpg, self.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
         """Let it go on after `freeze`."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGCONT)
-
-    def wait(self, patience: float) -> bool:
-        """Give it `patience` seconds to end; return whether it has."""
-        if self.death is not None:
-            poll = select.poll()
-            poll.register(self.death, select.POLLIN)
-            poll.poll(patience * 1000)
-        else:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(patience)
-        return not self.is_alive()
+        _kill(os.killpg, self.pid, signal.SIGCONT)
 
     def forget(self) -> None:
         """Close every way to it: it dies if it has not."""
@@ -145,7 +146,6 @@ class _Process(Protocol):
     pid: int
     returncode: int | None
 
-    def poll(self) -> int | None: ...
     def wait(self, timeout: float | None = None) -> int: ...
 
 
@@ -165,9 +165,6 @@ class _Fork:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.returncode: int | None = None
-
-    def poll(self) -> int | None:
-        return self._waited(os.WNOHANG)
 
     def wait(self, timeout: float | None = None) -> int:
         until = None if timeout is None else time.monotonic() + timeout
@@ -228,6 +225,12 @@ def _death_of(pid: int) -> int | None:
         return None
 
 
+def _kill(kill: Callable[[int, int], None], pid: int, signum: int = signal.SIGKILL) -> None:
+    # of a group of which nothing is left, macOS says the latter
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        kill(pid, signum)
+
+
 def _stopped_descendants(pid: int) -> list[int]:
     """Stop a worker and all it has started, so that nobody starts more, and return them, where that can be told.
 
@@ -235,8 +238,7 @@ def _stopped_descendants(pid: int) -> list[int]:
     """
     found = [pid]
     for each in found:  # which grows on the way
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(each, signal.SIGSTOP)
+        _kill(os.kill, each, signal.SIGSTOP)
         with contextlib.suppress(OSError):
             for thread in list(Path(f"/proc/{each}/task").iterdir()):
                 with contextlib.suppress(OSError):  # it has ended meanwhile

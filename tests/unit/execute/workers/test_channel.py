@@ -128,25 +128,21 @@ def test_a_message_that_comes_byte_by_byte_is_whole(
     before = descriptors()
     with writing, reading:
         ours, theirs = Channel(sockets[0]), Channel(reading)
-        ours.post(1, 1, 0.0, Parcel([[b"small"], []]))
-        ours.post(2, 2, 0.0, Parcel([[BIG], [b"second"]]))
+        ours.post(1, parcel=Parcel([[b"small"], []]))
         ours.flush()
-        data, beside, *_ = sockets[1].recvmsg(1000, 100)
-        first, second = data[: -len(data) // 2], b""
-        while beside == []:  # a descriptor comes with the first byte it was sent with
-            first += second
-            second, beside, *_ = sockets[1].recvmsg(1000, 100)
-        passed = array.array("i", beside[0][2])
-        if not second:
-            first, second = first[:-32], first[-32:]
         came: list[Message] = []
-        for byte in first:
+        for byte in sockets[1].recv(1000):
+            assert came == []
             writing.send(bytes([byte]))
             came += theirs.receive() or ()
         assert [(message.kind, content(message.frames)) for message in came] == [(1, [b"small", b""])]
-        writing.sendmsg([second[:1]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])
+        ours.post(2, parcel=Parcel([[BIG], [b"second"]]))
+        ours.flush()
+        data, beside, *_ = sockets[1].recvmsg(1000, 100)
+        passed = array.array("i", beside[0][2])
+        writing.sendmsg([data[:1]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])
         os.close(passed[0])
-        for byte in second[1:]:
+        for byte in data[1:]:
             assert theirs.receive() == []
             writing.send(bytes([byte]))
         (message,) = theirs.receive() or ()
