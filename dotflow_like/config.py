@@ -139,9 +139,7 @@ class Order:
     max_workers: int | None = None
     timeout: float | None = None
     on_code_change: str = "reuse"
-    isolates: bool = field(
-        default=True, init=False
-    )  # False where nothing is to leave this process: for tests
+    isolates: bool = field(default=True, init=False)  # False: all of it runs in this process, for a test
 
     def __post_init__(self) -> None:
         self._check_callbacks()

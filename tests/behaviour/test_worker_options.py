@@ -233,6 +233,13 @@ def test_the_tasks_of_earlier_runs_count() -> None:
     assert all(pids.count(each) <= 3 for each in pids)
 
 
+def test_a_worker_that_has_served_more_already_is_not_used() -> None:
+    where = task(os.getpid, name="where")
+    before = set(parallel([where] * 3).raise_for_failure().results.values())
+    run = parallel([where], max_tasks_per_worker=2).raise_for_failure()
+    assert run["where"].result not in before
+
+
 def test_a_worker_that_is_replaced_is_gone(until: Callable[..., None]) -> None:
     def is_gone(pid: int) -> bool:
         try:

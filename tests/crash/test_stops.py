@@ -17,7 +17,7 @@ import pytest
 
 from dotflow_like import Config, FileStorage, RetryPolicy, RunStatus, Workflow, task
 
-ITEMS = 60
+ITEMS = 30
 
 
 def life(folder: Path, choices: random.Random) -> None:
@@ -42,7 +42,7 @@ def life(folder: Path, choices: random.Random) -> None:
             raise ValueError(i)
         os._exit(3)
 
-    one = task(body, name="m", timeout=0.3, retry=RetryPolicy(3, worker_deaths=3)).map(i=range(ITEMS))
+    one = task(body, name="m", timeout=0.2, retry=RetryPolicy(3, worker_deaths=3)).map(i=range(ITEMS))
     total = task(lambda parts: sum(size for _, size, _ in parts), name="total").bind(parts=one)
     workflow = Workflow([one, total])
     options: dict[str, Any] = {
@@ -57,8 +57,8 @@ def life(folder: Path, choices: random.Random) -> None:
     completed: dict[str, Any] = {}
     for number in range(50):
         run = workflow.start(**options)
-        if number < 5:
-            time.sleep(choices.uniform(0, 0.4))
+        if number < 4:
+            time.sleep(choices.uniform(0, 0.3))
             getattr(run, choices.choice(["pause", "cancel"]))()
         run.wait(60)
         before = completed
@@ -95,4 +95,4 @@ def test_what_stops_and_dies_goes_on_to_the_right_end(tmp_path: Path, processes:
 def test_what_stops_and_dies_goes_on_to_the_right_end_many_times(
     tmp_path: Path, processes: Any, until: Any
 ) -> None:
-    lives(tmp_path, 60, processes, until)
+    lives(tmp_path, 50, processes, until)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextvars import ContextVar, copy_context
 from functools import partial
 from hashlib import blake2b
+from math import inf
 from typing import Any
 
 from dotflow_like.errors import CodecError, ConfigError, NotSerializable, StorageError, WorkerDied
@@ -225,10 +226,11 @@ class ProcessExecutor(Executor):
     # Workers
 
     def _add_workers(self, calls: int) -> None:
+        options = self._options
         idle = sum(not lane.calls for lane in self._lanes)
         for _ in range(min(calls - idle, self._limit - len(self._lanes))):
             try:
-                worker = pool.borrow(self._options.start_method, self._kind)
+                worker = pool.borrow(options.start_method, self._kind, options.max_tasks or inf)
             except OSError as error:
                 self._not_started(error)
                 return

@@ -23,8 +23,9 @@ from dotflow_like.errors import NotSerializable
 from dotflow_like.execute.call import Call, perform
 from dotflow_like.execute.workers import protocol
 from dotflow_like.execute.workers.channel import Channel, Message, Parcel
+from dotflow_like.execute.workers.copies import forget_copies
 from dotflow_like.execute.workers.logs import apply_levels, forward_logs
-from dotflow_like.execute.workers.pickling import Buffer, dumps, forget_copies, keep_shared, loads
+from dotflow_like.execute.workers.pickling import Buffer, dumps, keep_shared, loads
 from dotflow_like.execute.workers.protocol import RunSettings, error_parcel
 from dotflow_like.execute.workers.surroundings import Surroundings, take_on, traces
 from dotflow_like.execute.workers.tokens import TakenTokens
@@ -81,7 +82,7 @@ class _Server:
             kind = message.kind
             if (
                 message.frames is None
-            ):  # too many files are open here: none of it has begun, and it is for another
+            ):  # too many files are open here; what has not begun is for another worker
                 return
             if kind in (protocol.CALL, protocol.TIMED_CALL):
                 if self._tokens.take(message.number):
@@ -173,9 +174,7 @@ class _Server:
         """Take on what the run says, before its first call: what fails then fails that call, and is tried again."""
         if self._is_settled:
             return
-        take_on(
-            Surroundings(*loads(self._settings[0]))
-        )  # first: the rest may be of modules found by its path
+        take_on(Surroundings(*loads(self._settings[0])))  # then what follows finds its modules
         settings: RunSettings
         settings, self._codec = loads(self._settings[1], self._settings[2:])
         keep_shared(self._codec)
@@ -282,9 +281,7 @@ def _success(value: Any) -> tuple[int, Parcel]:
     try:
         dumped = dumps(value)
         if not dumped.plain:
-            loads(
-                b"".join(dumped.chunks), dumped.buffers
-            )  # what cannot be loaded shall fail here, not in the parent
+            loads(b"".join(dumped.chunks), dumped.buffers)  # or fail here, not in the parent
     except MemoryError:
         raise
     except BaseException as error:

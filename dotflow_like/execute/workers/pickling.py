@@ -1,22 +1,17 @@
 """Values, functions and errors as bytes for another process, and back.
 
 cloudpickle on protocol 5, large buffers out of band, so that lambdas, closures and the code of a script or
-a notebook work without importing it. What was sent by value keeps its identity: a class that comes back is
-the class that was sent, and a copy that comes home changes nothing of the original.
+a notebook work without importing it.
 """
 
 from __future__ import annotations
 
 import io
-import itertools
-import os
 import pickle
-import sys
 import threading
-import weakref
-from collections.abc import Callable, Sequence
-from contextvars import Context, ContextVar
-from enum import EnumType
+from collections.abc import Sequence
+from contextvars import ContextVar
+from datetime import date, datetime, time, timedelta, timezone
 from itertools import pairwise
 from operator import attrgetter
 from types import FunctionType
@@ -26,7 +21,9 @@ import cloudpickle
 
 from dotflow_like.declare.task import listed_for
 from dotflow_like.execute.call import Outcome
+from dotflow_like.execute.workers.copies import reduced_by_value, reduced_variable
 from dotflow_like.model.records import Attempt
+from dotflow_like.model.status import AttemptOutcome, AttemptStatus
 from dotflow_like.plan.inputs import Input, Need, Source
 
 __all__ = [
@@ -36,7 +33,6 @@ __all__ = [
     "Pickled",
     "dump_error",
     "dumps",
-    "forget_copies",
     "keep_shared",
     "load_error",
     "loads",
@@ -130,9 +126,6 @@ def _the_shared() -> object:
     return _shared
 
 
-# Plain data, which is most of what travels, needs no more than the standard pickler
-
-
 _loading = threading.Lock()
 
 
@@ -163,9 +156,19 @@ class Pickled(Outcome):
         return Pickled, ([pickle.PickleBuffer(frame) for frame in frames],)
 
 
-_OURS = (Attempt, Input, Need, Source, Pickled)
-"""Types of ours that calls are made of, which the other side has too."""
-_KNOWN = frozenset({*map(id, _OURS), id(getattr)})
+_PLAIN = frozenset(
+    map(
+        id,
+        (
+            *(complex, date, datetime, getattr, range, time, timedelta, timezone),
+            *(Attempt, AttemptOutcome, AttemptStatus, Input, Need, Pickled, Source),
+        ),
+    )
+)
+"""Types, by id, that the other side has too, and whose pickles load without anybody's code."""
+
+
+# Plain data, which is most of what travels, needs no more than the standard pickler
 
 
 class _NotPlainError(Exception):
@@ -182,7 +185,7 @@ class _PlainPickler(pickle.Pickler):
     shared: object
 
     def reducer_override(self, obj: Any) -> Any:  # asked for everything that is not of a basic type
-        if id(type(obj)) in _KNOWN or id(obj) in _KNOWN:
+        if id(type(obj)) in _PLAIN or id(obj) in _PLAIN:
             return NotImplemented
         raise _NotPlainError
 
@@ -203,24 +206,11 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
             if listed is not None:
                 return attrgetter("fn"), (listed,)
         if type(obj) is ContextVar:
-            return _reduced_variable(obj)
+            return reduced_variable(obj)
         reduced = super().reducer_override(obj)
         if type(reduced) is tuple and len(reduced) == 6:  # a class or a function by value
-            make, arguments, state, _, _, settle = reduced
-            if isinstance(obj, type):
-                arguments = _class_arguments(obj, arguments)
-            return _adopted, (_name(obj), make, arguments), (settle, state), None, None, _settled
+            return reduced_by_value(obj, reduced)
         return reduced
-
-
-def _class_arguments(cls: type, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return what cloudpickle makes a class of, without the name it has there, and with its slots."""
-    *first, _, extra = (
-        arguments  # the one before the last; what has the same name is the same class to cloudpickle
-    )
-    if vars(cls).get("__slots__") and not isinstance(cls, EnumType):
-        first[3] = {**first[3], "__slots__": vars(cls)["__slots__"]}
-    return (*first, None, extra)
 
 
 def _dumped(kind: type[_PlainPickler | _Pickler], value: object, shared: object) -> Dumped:
@@ -238,97 +228,3 @@ def _dumped(kind: type[_PlainPickler | _Pickler], value: object, shared: object)
     pickler.shared = shared
     pickler.dump(value)
     return Dumped(chunks, buffers, kind is _PlainPickler)
-
-
-# Identity of what travels by value. Each process names what it sends first; whoever loads a name it knows
-# takes what it has under it.
-
-_token = os.urandom(8).hex()
-_count = itertools.count()
-_names: dict[int, tuple[weakref.ref[Any], str]] = {}  # by id: some classes have an equality of their own
-_objects: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
-_unsettled: set[str] = set()  # made just now, and still without their state
-_variables: dict[
-    str, ContextVar[Any]
-] = {}  # these cannot be referred to weakly, and live as long as a process
-_places: dict[ContextVar[Any], tuple[str, str]] = {}
-
-
-def forget_copies() -> None:
-    """Let what came from elsewhere be made anew when it comes again: what was done to a copy is forgotten with it."""
-    for key, (_, name) in list(_names.items()):
-        if not name.startswith(_home()):
-            _names.pop(key, None)
-            _objects.pop(name, None)
-
-
-def _home() -> str:
-    return f"{_token}-{os.getpid()}."  # a fork of this process is another one
-
-
-def _name(obj: Any) -> str:
-    known = _names.get(id(obj))
-    return _call(obj, f"{_home()}{next(_count)}") if known is None else known[1]
-
-
-def _call(obj: Any, name: str) -> str:
-    key = id(obj)
-
-    def gone(reference: weakref.ref[Any]) -> None:
-        if _names.get(key, (None,))[0] is reference:
-            del _names[key]
-
-    _, name = _names.setdefault(key, (weakref.ref(obj, gone), name))
-    _objects[name] = obj
-    return name
-
-
-def _adopted(name: str, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    known = _objects.get(name)
-    if known is None:
-        known = make(*arguments)
-        _call(known, name)
-        _unsettled.add(name)
-    return known
-
-
-def _settled(obj: Any, state: tuple[Callable[[Any, Any], object], Any]) -> None:
-    name = _name(obj)
-    if name in _unsettled or not name.startswith(_home()):  # what is at home here stays as it is
-        _unsettled.discard(name)
-        settle, of = state
-        settle(obj, of)
-
-
-def _reduced_variable(variable: ContextVar[Any]) -> tuple[Any, ...]:
-    place = _place_of(variable)
-    if place is not None:
-        return getattr, (sys.modules[place[0]], place[1])
-    known = next((name for name, each in _variables.items() if each is variable), None)
-    if known is None:
-        known = f"{_home()}{next(_count)}"
-        _variables[known] = variable
-    try:
-        default = {"default": Context().run(variable.get)}
-    except LookupError:
-        default = {}
-    return _adopted_variable, (known, variable.name, default)
-
-
-def _place_of(variable: ContextVar[Any]) -> tuple[str, str] | None:
-    """Return the module a variable can be imported from, and what it is called there."""
-    place = _places.get(variable)
-    if place is None or getattr(sys.modules.get(place[0]), place[1], None) is not variable:
-        for module_name, module in list(sys.modules.items()):
-            for name, value in list(getattr(module, "__dict__", {}).items()):
-                if value is variable and module_name != "__main__":
-                    place = _places[variable] = module_name, name
-                    return place
-        return None
-    return place
-
-
-def _adopted_variable(name: str, called: str, default: dict[str, Any]) -> ContextVar[Any]:
-    if name not in _variables:
-        _variables[name] = ContextVar(called, **default)
-    return _variables[name]

@@ -8,6 +8,7 @@ import selectors
 import threading
 import time
 from collections.abc import Iterable
+from math import inf
 
 from dotflow_like.execute.workers import protocol
 from dotflow_like.execute.workers.process import Worker
@@ -31,18 +32,21 @@ class Pool:
         self.lent: set[Worker] = set()
         self._leaving: list[Worker] = []
 
-    def borrow(self, start_method: str, kind: bytes) -> Worker:
+    def borrow(self, start_method: str, kind: bytes, most: float = inf) -> Worker:
         """Return a worker: one that waits, if there is one of this kind, else a new one.
 
         Args:
             start_method: `spawn`, or `fork` for one that is never kept.
             kind: what it was initialised with.
+            most: it has ended fewer calls than that.
 
         Raises:
             OSError: a new one could not be started.
         """
         with self._lock:
-            waiting = [] if start_method == "fork" else [each for each in self._idle if each.kind == kind]
+            waiting = [each for each in self._idle if each.kind == kind and each.served < most]
+            if start_method == "fork":
+                waiting = []
             for worker in reversed(waiting):
                 self._idle.remove(worker)
                 if worker.is_alive():

@@ -94,10 +94,12 @@ def talk() -> Talk:
         raise AssertionError("it says nothing")
 
     def begin(worker: Worker, body: Callable[[], object]) -> None:
-        settings = RunSettings(surroundings(), {}, {}, None)
+        settings = dumps((RunSettings({}, {}, None), None)).frames
         worker.sent += 1
         worker.tokens.give([worker.sent])
-        worker.channel.post(protocol.RUN, 0, 0.0, Parcel(dumps((settings, None)).frames))
+        worker.channel.post(
+            protocol.RUN, parcel=Parcel([dumps(tuple(surroundings())).chunks, *settings])
+        )
         worker.channel.post(protocol.FUNCTION, worker.sent, 0.0, Parcel(dumps((body, [])).frames))
         worker.channel.post(protocol.TIMED_CALL, worker.sent, worker.sent)
         assert worker.channel.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import resource
@@ -134,7 +135,38 @@ def test_without_a_change_there_are_the_same_traces() -> None:
     assert traces() == traces()
 
 
-def limit_memory() -> Callable[[], object]:
-    former = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (max(0, former[1] - 1), former[1]) if former[0] else (1, former[1]))
-    return lambda: resource.setrlimit(resource.RLIMIT_CORE, former)
+def lower_a_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lower_a_limit,
+        lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN),
+        lambda: signal.signal(signal.SIGTERM, lambda *_: None),
+        lambda: sys.setrecursionlimit(sys.getrecursionlimit() + 1),
+        lambda: logging.getLogger().addHandler(logging.NullHandler()),
+        lambda: sys.stdout.close(),
+        lambda: setattr(sys, "stderr", io.StringIO()),
+        lambda: setattr(sys, "stdout", None),
+    ],
+    ids=["limit", "ignored", "handler", "recursion", "logging", "closed", "replaced", "none"],
+)
+def test_what_a_body_changes_leaves_traces(change: Callable[[], object], monkeypatch: Patch) -> None:
+    limit, recursion = resource.getrlimit(resource.RLIMIT_NOFILE), sys.getrecursionlimit()
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGUSR1, signal.SIGTERM)}
+    root = logging.getLogger().handlers[:]
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    before = traces()
+    try:
+        change()
+        assert traces() != before
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+        sys.setrecursionlimit(recursion)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        logging.getLogger().handlers[:] = root
