@@ -230,8 +230,14 @@ def test_a_run_that_has_ended_cannot_be_stopped() -> None:
 
 
 def test_a_pause_that_comes_when_all_is_done_leaves_a_completed_run(tmp_path: Path) -> None:
-    gate = threading.Event()
-    run = Manager([task(lambda: gate.wait(30))], mode="background")
+    begun, gate = threading.Event(), threading.Event()
+
+    def body() -> None:
+        begun.set()
+        gate.wait(30)
+
+    run = Manager([task(body)], mode="background")
+    assert begun.wait(30)
     run.pause()
     gate.set()
     assert run.wait().status is RunStatus.COMPLETED

@@ -534,3 +534,28 @@ def test_a_run_without_workers_does_not_care_how_they_would_begin() -> None:
     for way in ({"mode": "background"}, {"mode": "parallel", "executor": "thread"}, {"timeout": 60}):
         options: dict[str, Any] = way
         assert Workflow([task(lambda: 1, name="one")]).run(**options, config=config).wait()["one"].result == 1
+
+
+def test_what_worker_init_set_in_its_script_its_tasks_see_in_every_run(script: Script) -> None:
+    done = script(
+        "import os, sys\n"
+        "from dotflow_like import Config, Manager, task\n"
+        "MODEL, CACHE, RATE = None, {}, 0\n"
+        "def prepare():\n"
+        "    global MODEL\n"
+        "    MODEL = os.getpid()\n"
+        "    CACHE['x'] = os.environ['FROM_INIT'] = 'yes'\n"
+        "    sys.path.insert(0, '/from/init')\n"
+        "@task\n"
+        "def use():\n"
+        "    own = MODEL == os.getpid() and CACHE == {'x': 'yes'}\n"
+        "    return own, os.environ.get('FROM_INIT'), '/from/init' in sys.path, RATE\n"
+        "@task\n"
+        "def other():\n"
+        "    return use()\n"
+        "for RATE in range(3):\n"
+        "    run = Manager([use, other], mode='parallel', max_workers=1, config=Config(worker_init=prepare))\n"
+        "    expected = (True, 'yes', True, RATE)\n"
+        "    assert dict(run.raise_for_failure().results) == {'use': expected, 'other': expected}, dict(run.results)\n"
+    )
+    assert done.returncode == 0, done.stderr

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -55,6 +57,7 @@ def _deaths() -> Iterator[tuple[str, Culprit]]:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def crashes() -> None:
+        faulthandler.disable()  # of the tests, which a fork has too
         ctypes.string_at(0)
 
     def terminated() -> None:
@@ -66,10 +69,12 @@ def _deaths() -> Iterator[tuple[str, Culprit]]:
             time.sleep(600)
         os._exit(4)
 
-    def writes_everywhere(data: bytes) -> None:
+    def writes_everywhere(data: bytes) -> None:  # but into what a fork shares with the tests
         for descriptor in range(3, 64):
             with contextlib.suppress(OSError):
-                os.write(descriptor, data)
+                if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                    os.write(descriptor, data)
+        time.sleep(60)
 
     def noise() -> None:
         writes_everywhere(os.urandom(4096))
@@ -162,10 +167,14 @@ def _results() -> Iterator[tuple[str, Culprit]]:
 
         return Trap()
 
+    def crash() -> None:
+        faulthandler.disable()
+        ctypes.string_at(0)
+
     def crashes_when_loaded() -> Any:
         class Trap:
             def __reduce__(self) -> Any:
-                return ctypes.string_at, (0,)
+                return crash, ()
 
         return [1, {"deep inside": Trap()}]
 
@@ -276,7 +285,24 @@ class Processes:
 
     def strays(self) -> set[int]:
         """Return those that are no workers of this process: somebody's child, or nobody's."""
-        return self.alive() - children(os.getpid())
+        return self.alive() - self.children()
+
+    def children(self) -> set[int]:
+        """Return the children of this process, those too that have ended and that nobody has waited for."""
+        return {pid for pid in _pids() if _stat(pid)[1] == str(os.getpid())}
+
+    def zombies(self) -> set[int]:
+        """Return those of them that have ended."""
+        return {pid for pid in self.children() if _stat(pid)[0] == "Z"}
+
+    def descendants(self) -> set[int]:
+        """Return the children of this process, theirs, and so on."""
+        parents = {pid: int(_stat(pid)[1]) for pid in _pids()}
+        found, layer = set[int](), {os.getpid()}
+        while layer:
+            layer = {pid for pid, parent in parents.items() if parent in layer} - found
+            found |= layer
+        return found
 
     def _is_marked(self, pid: int) -> bool:
         try:
@@ -307,78 +333,6 @@ def _stat(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ["gone", "0"]
-
-
-def children(pid: int) -> set[int]:
-    """Return the children of a process, those too that have ended and that nobody has waited for."""
-    return {each for each in _pids() if int(_stat(each)[1]) == pid}
-
-
-def descendants(pid: int) -> set[int]:
-    """Return the children of a process, theirs, and so on."""
-    parents = {each: int(_stat(each)[1]) for each in _pids()}
-    found, layer = set[int](), {pid}
-    while layer:
-        layer = {each for each, parent in parents.items() if parent in layer} - found
-        found |= layer
-    return found
-
-
-def zombies(pid: int) -> set[int]:
-    """Return the children of a process that have ended and that nobody has waited for."""
-    return {each for each in children(pid) if _stat(each)[0] == "Z"}
-
-
-class Holdings(NamedTuple):
-    """What this process holds.
-
-    Attributes:
-        descriptors: how many are open.
-        segments: what shared memory is mapped, open, or has a name.
-        descendants: how many processes come from it.
-        zombies: which of its children nobody has waited for.
-        memory: bytes of it that are resident.
-    """
-
-    descriptors: int
-    segments: tuple[str, ...]
-    descendants: int
-    zombies: frozenset[int]
-    memory: int
-
-    @classmethod
-    def now(cls) -> Holdings:
-        """Look."""
-        own = os.getpid()
-        links = [_link(each) for each in Path("/proc/self/fd").iterdir()]
-        mapped = {line.split(maxsplit=5)[5] for line in _lines("/proc/self/maps") if line.count("/") > 0}
-        segments = {each for each in (*links, *mapped) if "/memfd:" in each or "/dev/shm/" in each}
-        segments |= {str(each) for each in Path("/dev/shm").iterdir()}
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return cls(
-            len(links),
-            tuple(sorted(segments)),
-            len(descendants(own)),
-            frozenset(zombies(own)),
-            pages * os.sysconf("SC_PAGE_SIZE"),
-        )
-
-
-@pytest.fixture
-def holdings() -> Callable[[], Holdings]:
-    """A function that tells what this process holds now."""
-    return Holdings.now
-
-
-def _link(descriptor: Path) -> str:
-    try:
-        return str(descriptor.readlink())
-    except OSError:  # it was open only to list the folder
-        return ""
-
-
-def _lines(path: str) -> list[str]:
-    return [line for line in Path(path).read_text().splitlines() if len(line.split(maxsplit=5)) == 6]
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """Copies of functions, classes and context variables, and what they are copies of.
 
 Each process names what it sends by value; whoever loads a name it knows takes what it has under it. So a class
-that comes back is the class that was sent, and what comes home changes nothing of the original.
+that comes back is the class that was sent, and what comes home changes nothing of the original. In a worker the
+functions of one script or notebook have one namespace, as they have at home.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import weakref
 from collections.abc import Callable
 from contextvars import Context, ContextVar
 from enum import EnumType
+from types import FunctionType
 from typing import Any
 
-__all__ = ["forget_copies", "reduced_by_value", "reduced_variable"]
+__all__ = ["forget_copies", "keep_namespaces", "reduced_by_value", "reduced_variable", "share_namespaces"]
 
 _home = ""
 """What the names that this process gives begin with."""
@@ -25,6 +27,8 @@ _objects: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 _unsettled: set[str] = set()  # made just now, and still without their state
 _variables: dict[str, ContextVar[Any]] = {}  # no weak references to these; they live as long as a process
 _places: dict[ContextVar[Any], tuple[str, str]] = {}
+_namespaces: dict[str, dict[str, Any]] | None = None  # in a worker: of functions, by what they are at home
+_kept: dict[str, dict[str, Any]] = {}
 
 
 def reduced_by_value(obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -36,6 +40,9 @@ def reduced_by_value(obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
         if vars(obj).get("__slots__") and not isinstance(obj, EnumType):
             first[3] = {**first[3], "__slots__": vars(obj)["__slots__"]}
         arguments = (*first, None, extra)
+    else:
+        code, namespace, *rest = arguments
+        arguments = (code, _Namespace(f"{_home}{id(obj.__globals__)}", namespace), *rest)
     return _adopted, (_name_of(obj), make, arguments), (settle, state), None, None, _settled
 
 
@@ -61,6 +68,35 @@ def forget_copies() -> None:
         if not name.startswith(_home):
             _names.pop(key, None)
             _objects.pop(name, None)
+    if _namespaces is not None:
+        _namespaces.clear()
+
+
+def share_namespaces() -> None:
+    """Let functions that have the same globals at home have the same here: in a worker."""
+    global _namespaces
+    _namespaces = {}
+
+
+def keep_namespaces() -> None:
+    """Keep what the namespaces hold now, whatever is forgotten: what a worker was initialised with."""
+    _kept.update({name: dict(namespace) for name, namespace in (_namespaces or {}).items()})
+
+
+class _Namespace:
+    """The globals of a function on their way; what it uses of them follows as its state."""
+
+    def __init__(self, name: str, namespace: dict[str, Any]) -> None:
+        self._arguments = name, namespace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _namespace, self._arguments
+
+
+def _namespace(name: str, namespace: dict[str, Any]) -> dict[str, Any]:
+    if _namespaces is None:
+        return namespace
+    return _namespaces.setdefault(name, namespace | _kept.get(name, {}))
 
 
 def _move() -> None:
@@ -108,6 +144,11 @@ def _settled(obj: Any, state: tuple[Callable[[Any, Any], object], Any]) -> None:
     if name in _unsettled or not name.startswith(_home):  # what is at home here stays as it is
         _unsettled.discard(name)
         settle, of = state
+        if _namespaces is not None and isinstance(obj, FunctionType):
+            known = obj.__globals__  # what is there is as new, or is what this process has made of it
+            of[1]["__globals__"] = {
+                key: each for key, each in of[1]["__globals__"].items() if key not in known
+            }
         settle(obj, of)
 
 

@@ -23,11 +23,18 @@ from dotflow_like.errors import NotSerializable
 from dotflow_like.execute.call import Call, perform
 from dotflow_like.execute.workers import protocol
 from dotflow_like.execute.workers.channel import Channel, Message, Parcel
-from dotflow_like.execute.workers.copies import forget_copies
+from dotflow_like.execute.workers.copies import forget_copies, keep_namespaces, share_namespaces
 from dotflow_like.execute.workers.logs import apply_levels, forward_logs
 from dotflow_like.execute.workers.pickling import Buffer, dumps, keep_shared, loads
 from dotflow_like.execute.workers.protocol import RunSettings, error_parcel
-from dotflow_like.execute.workers.surroundings import Surroundings, take_on, traces
+from dotflow_like.execute.workers.surroundings import (
+    NO_CHANGES,
+    Surroundings,
+    changes,
+    surroundings,
+    take_on,
+    traces,
+)
 from dotflow_like.execute.workers.tokens import TakenTokens
 from dotflow_like.model.context import Progress
 from dotflow_like.record.journal import Codec, Encoded
@@ -65,16 +72,18 @@ class _Server:
         self._current: _WorkerCall | None = None
         self._started = time.time()
         self._threads = threading.active_count()
-        self._traces = traces()
         self._initialised = False
+        self._own = NO_CHANGES  # of its initialisation
         self._settings: Sequence[Buffer]
         self._is_settled: bool
         self._codec: Codec | None
         self._context: contextvars.Context
         self._functions: dict[int, Sequence[Buffer]]
         self._tasks: dict[int, Task[..., Any]]
+        share_namespaces()
         self._reset()
         forward_logs(self._send_log)
+        self._traces = traces()
         os.register_at_fork(after_in_child=self._leave)
 
     def serve(self) -> None:
@@ -174,7 +183,8 @@ class _Server:
         """Take on what the run says, before its first call: what fails then fails that call, and is tried again."""
         if self._is_settled:
             return
-        take_on(Surroundings(*loads(self._settings[0])))  # then what follows finds its modules
+        given = Surroundings(*loads(self._settings[0]))
+        take_on(given, self._own)  # then what follows finds its modules
         settings: RunSettings
         settings, self._codec = loads(self._settings[1], self._settings[2:])
         keep_shared(self._codec)
@@ -182,9 +192,11 @@ class _Server:
         self._context = contextvars.Context()
         for variable, value in settings.variables.items():
             self._context.run(variable.set, value)
-        if settings.init is not None and not self._initialised:
-            settings.init()
         if not self._initialised:
+            if settings.init is not None:
+                settings.init()
+                self._own = changes(given, surroundings())
+                keep_namespaces()
             self._initialised = True
             self._traces = traces()
         self._is_settled = True

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Surroundings", "surroundings", "take_on", "traces"]
+__all__ = ["NO_CHANGES", "Surroundings", "changes", "surroundings", "take_on", "traces"]
 
 
 class Surroundings(NamedTuple):
@@ -40,19 +40,36 @@ def surroundings() -> Surroundings:
     return Surroundings(folder, dict(os.environ), list(sys.path), list(sys.argv), _umask())
 
 
-def take_on(given: Surroundings) -> None:
-    """Make this process's state that of another.
+class Changes(NamedTuple):
+    """What a process has added to its environment and its module path."""
+
+    environ: dict[str, str]
+    path: tuple[str, ...]
+
+
+NO_CHANGES = Changes({}, ())
+
+
+def changes(before: Surroundings, after: Surroundings) -> Changes:
+    """Return what was added from one state to the other."""
+    environ = {name: value for name, value in after.environ.items() if before.environ.get(name) != value}
+    return Changes(environ, tuple(each for each in after.path if each not in before.path))
+
+
+def take_on(given: Surroundings, own: Changes = NO_CHANGES) -> None:
+    """Make this process's state that of another, with changes of its own.
 
     Raises:
         OSError: the working directory cannot be entered.
     """
     if given.folder is not None:
         os.chdir(given.folder)
-    if os.environ != given.environ:
-        for name in os.environ.keys() - given.environ.keys():
+    environ = given.environ | own.environ
+    if os.environ != environ:
+        for name in os.environ.keys() - environ.keys():
             del os.environ[name]
-        os.environ.update(given.environ)
-    sys.path[:], sys.argv[:] = given.path, given.argv
+        os.environ.update(environ)
+    sys.path[:], sys.argv[:] = (*own.path, *given.path), given.argv
     os.umask(given.umask)
 
 

@@ -7,8 +7,9 @@ import select
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -83,15 +84,20 @@ class Talk(NamedTuple):
 
 @pytest.fixture
 def talk() -> Talk:
+    heard: defaultdict[Worker, list[Message]] = defaultdict(list)
+
     def hear(worker: Worker, *kinds: int) -> Message:
         poll = select.poll()
         poll.register(worker.channel, select.POLLIN)
-        while poll.poll(30_000):
-            for message in worker.channel.receive() or ():
+        said = heard[worker]
+        while True:
+            for message in said:
                 if message.kind in kinds:
+                    said.remove(message)
                     return message
             assert not worker.channel.ended, "it has ended"
-        raise AssertionError("it says nothing")
+            assert poll.poll(30_000), "it says nothing"
+            said += worker.channel.receive() or ()
 
     def begin(worker: Worker, body: Callable[[], object]) -> None:
         settings = dumps((RunSettings({}, {}, None), None)).frames
@@ -121,10 +127,22 @@ def talk() -> Talk:
     return Talk(begin, hear, run, end)
 
 
+@pytest.fixture
+def start() -> Iterator[Callable[..., Worker]]:
+    """A function that starts a worker, which is ended with the test."""
+    started: list[Worker] = []
+
+    def start(*given: Any) -> Worker:
+        started.append(Worker(*given))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.kill()
+        each.forget()
+
+
 @pytest.fixture(params=["spawn", "fork"])
-def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
+def worker(request: pytest.FixtureRequest, start: Callable[..., Worker]) -> Worker:
     """A worker, of each kind in turn."""
-    made = Worker(request.param)
-    yield made
-    made.kill()
-    made.forget()
+    return start(request.param)

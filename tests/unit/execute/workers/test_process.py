@@ -20,6 +20,7 @@ from dotflow_like.execute.workers.process import Worker, in_words
 if TYPE_CHECKING:
     from tests.unit.execute.workers.conftest import Talk
 
+Start = Callable[..., Worker]
 Until = Callable[..., None]
 
 
@@ -55,41 +56,37 @@ def test_it_has_nothing_to_read_and_no_say_in_ctrl_c(worker: Worker, talk: Talk)
     assert talk.run(worker, os.getpid) == worker.pid
 
 
-def test_sigterm_ends_it_whatever_its_parent_does_about_that(until: Until) -> None:
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_sigterm_ends_it_whatever_its_parent_does_about_that(method: str, start: Start, talk: Talk) -> None:
     former = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
-        for method in ("spawn", "fork"):
-            worker = Worker(method)
-            worker.channel.post(protocol.END)
-            worker.channel.flush()
-            until(worker.channel.receive)  # it has begun
-            os.kill(worker.pid, signal.SIGTERM)
-            assert worker.wait(30)
-            assert worker.kill() == "signal SIGTERM"
-            worker.forget()
+        worker = start(method)
+        talk.end(worker)
     finally:
         signal.signal(signal.SIGTERM, former)
+    os.kill(worker.pid, signal.SIGTERM)
+    assert worker.wait(30)
+    assert worker.kill() == "signal SIGTERM"
 
 
-def test_a_spawned_one_is_fresh_and_a_fork_is_a_copy(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("method", "mark"), [("spawn", None), ("fork", "here")])
+def test_a_spawned_one_is_fresh_and_a_fork_is_a_copy(
+    method: str, mark: str | None, start: Start, talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "mark_of_this_test", "here", raising=False)
-    for method, mark in (("spawn", None), ("fork", "here")):
-        worker = Worker(method)
-        assert worker.forked == (method == "fork")
-        assert talk.run(worker, lambda: getattr(sys, "mark_of_this_test", None)) == mark
-        worker.kill()
-        worker.forget()
+    worker = start(method)
+    assert worker.forked == (method == "fork")
+    assert talk.run(worker, lambda: getattr(sys, "mark_of_this_test", None)) == mark
 
 
-def test_it_finds_modules_as_its_parent_does(tmp_path: Path, talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_finds_modules_as_its_parent_does(
+    tmp_path: Path, start: Start, talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever lies in the folder it is started in, and whatever else is in the path."""
     (tmp_path / "json.py").write_text("raise RuntimeError('not the one of the standard library')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path, tmp_path, b"bytes", str(tmp_path / "end")])
-    worker = Worker()
-    assert talk.run(worker, lambda: sys.path[-1]) == str(tmp_path / "end")
-    worker.kill()
-    worker.forget()
+    assert talk.run(start(), lambda: sys.path[-1]) == str(tmp_path / "end")
 
 
 def test_a_process_with_very_many_files_open_can_have_workers(script: Callable[..., str]) -> None:
@@ -331,16 +328,17 @@ print(failures > 3, starts)
     assert script(code, method) == "True 3\n"
 
 
-def test_one_whose_death_cannot_be_watched_is_started_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_whose_death_cannot_be_watched_is_started_all_the_same(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def pidfd_open(pid: int) -> int:
         raise PermissionError(1, "not allowed here")
 
     monkeypatch.setattr(os, "pidfd_open", pidfd_open, raising=False)
-    worker = Worker()
+    worker = start()
     assert worker.death is None
     assert not worker.wait(0)
     assert worker.kill() == "signal SIGKILL"
-    worker.forget()
 
 
 def test_a_process_that_waits_for_all_its_children_does_no_harm(worker: Worker) -> None:
