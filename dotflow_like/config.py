@@ -41,8 +41,8 @@ class Config:
         max_workers: how many tasks run at once in parallel mode; a run's own `max_workers=` wins. Default: see
             `Manager`.
         start_method: how worker processes begin. `spawn` (default): as fresh interpreters, which later runs use
-            again. `fork`: as copies of this process, with its memory as of that moment; refused while other
-            threads run, and never kept for later runs.
+            again. `fork`: as copies of this process, with its modules as of that moment (functions of a script are
+            sent all the same); refused while other threads run, and never kept for later runs.
         worker_init: called without arguments once in each worker process before its first task. What it
             raises fails the tasks that worker was to run. Default: nothing.
         max_tasks_per_worker: after so many tasks a worker process is replaced. Default: never.

@@ -90,17 +90,13 @@ class Inbox:
             self._selector.register(heard, _READ, (lambda: heard.recv(4096), None))
             self._bell = heard, rung
         events = _READ if send is None else _READ | _WRITE
-        change = self._selector.modify if self._is_watched(descriptor) else self._selector.register
+        change = self._selector.modify if descriptor in self._selector.get_map() else self._selector.register
         change(descriptor, events, (receive, send))
 
-    def _is_watched(self, descriptor: Any) -> bool:
-        assert self._selector is not None
-        return descriptor in self._selector.get_map()
-
     def forget(self, descriptor: Any) -> None:
-        """Stop watching `descriptor`."""
-        assert self._selector is not None
-        self._selector.unregister(descriptor)
+        """Stop watching `descriptor`, if it is watched."""
+        if self._selector is not None and descriptor in self._selector.get_map():
+            self._selector.unregister(descriptor)
 
     def close(self) -> None:
         """Give back what watching took."""

@@ -474,3 +474,46 @@ def test_a_script_given_as_text_works(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_name_that_is_gone_is_gone_in_warm_workers_too(check: Callable[[str], None]) -> None:
+    check("""
+LIMIT = 1
+
+def look():
+    try:
+        return LIMIT
+    except NameError:
+        return "gone"
+
+assert only(look) == 1
+del LIMIT
+assert only(look) == "gone"
+LIMIT = 3
+assert only(look) == 3
+
+def set_one():
+    global MADE
+    MADE = 1
+
+def see():
+    return "MADE" in globals()
+
+assert only(set_one) is None
+assert only(see) is False
+""")
+
+
+def test_namespaces_do_not_mix(check: Callable[[str], None]) -> None:
+    check("""
+one, two = {"__name__": "__main__"}, {"__name__": "__main__"}
+TEXT = "def helper(): return VALUE\\ndef body(): return helper(), VALUE"
+for number, cells in enumerate((one, two)):
+    cells["VALUE"] = number
+    exec(TEXT, cells)
+
+bodies = [task(cells["body"], name=name) for name, cells in (("a", one), ("b", two), ("c", one))]
+assert dict(run(*bodies).results) == {"a": (0, 0), "b": (1, 1), "c": (0, 0)}
+one["VALUE"] = 5
+assert dict(run(*bodies).results) == {"a": (5, 5), "b": (1, 1), "c": (5, 5)}
+""")

@@ -339,3 +339,98 @@ def test_workers_die_with_their_parent(tmp_path: Path, until: Callable[..., None
             return False
 
     until(gone, "the worker's end")
+
+
+def noting_loads(ledger: Path) -> Callable[[], Any]:
+    """Return a function that makes values that note which process loads them."""
+
+    def note(pid_that_made_it: int) -> int:
+        with ledger.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        return pid_that_made_it
+
+    class Noting:
+        def __reduce__(self) -> Any:
+            return note, (os.getpid(),)
+
+    return Noting
+
+
+def test_a_result_is_not_loaded_in_the_parent_before_somebody_asks(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    noting = noting_loads(ledger)
+    make = task(lambda: noting(), name="make")
+    use = task(lambda value: value, name="use").bind(value=make)
+    run = Manager([make, use], mode="parallel", max_workers=2).raise_for_failure()
+    assert run["use"].result != os.getpid()  # it went from worker to worker
+    assert str(os.getpid()) not in ledger.read_text().split()
+    assert run["make"].result != os.getpid()
+    assert ledger.read_text().split()[-1] == str(os.getpid())
+
+
+def test_an_error_is_not_loaded_in_the_parent_before_somebody_asks(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    noting = noting_loads(ledger)
+
+    @task(retry=2)
+    def bad() -> None:
+        raise ValueError("bad", noting())
+
+    run = Manager([bad], mode="parallel", max_workers=1, on_failure=lambda tasks: None)
+    error = run[bad].errors[0]
+    assert (error.exception, error.attempt) == ("ValueError", 1)
+    assert "bad" in error.message
+    assert "ValueError" in error.traceback
+    assert str(os.getpid()) not in ledger.read_text().split()
+    assert isinstance(error.error, ValueError)
+    assert ledger.read_text().split()[-1] == str(os.getpid())
+
+
+def test_an_argument_that_ends_the_worker_when_it_is_loaded_fails_its_task_only() -> None:
+    class Trap:
+        def __reduce__(self) -> Any:
+            return os._exit, (9,)
+
+    trapped = task(lambda value: value, name="trapped").bind(value=Trap())
+    tasks = [task(lambda i=i: i, name=f"t{i}") for i in range(4)]
+    tasks.insert(2, trapped)
+    run = Manager(tasks, mode="parallel", max_workers=1, keep_going=True, on_failure=lambda tasks: None)
+    assert run["trapped"].errors[0].exception == "WorkerDied"
+    assert "exit code 9" in run["trapped"].errors[0].message
+    assert [run[f"t{i}"].result for i in range(4)] == [0, 1, 2, 3]
+
+
+def test_deaths_between_large_arguments_and_results_lose_none_of_them() -> None:
+    def give(data: bytes, i: int) -> tuple[int, bytes]:
+        return i, data[::-1]
+
+    data = bytes(range(256)) * 8_000
+    tasks = []
+    for i in range(8):
+        tasks.append(task(give, name=f"t{i}").bind(data=data, i=i))
+        tasks.append(task(lambda data: os._exit(3), name=f"dies{i}").bind(data=data))
+    run = Manager(tasks, mode="parallel", max_workers=2, keep_going=True, on_failure=lambda tasks: None)
+    for i in range(8):
+        assert run[f"t{i}"].result == (i, data[::-1])
+        assert "exit code 3" in run[f"dies{i}"].errors[0].message
+
+
+def test_a_death_is_seen_when_somebody_else_waits_for_all_children(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    (tmp_path / "script.py").write_text(
+        "import os, signal\n"
+        "from dotflow_like import Manager, task\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "tasks = [task(lambda i=i: i, name=f't{i}') for i in range(4)]\n"
+        "tasks.insert(2, task(lambda: os._exit(3), name='dies'))\n"
+        "run = Manager(tasks, mode='parallel', max_workers=1, keep_going=True, on_failure=lambda tasks: None)\n"
+        "print([each.status.value for each in run.tasks], run['dies'].errors[0].message)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    statuses, message = ended.stdout.split("]")
+    assert statuses == "['completed', 'completed', 'failed', 'completed', 'completed'"
+    assert "exit code 0" not in message  # nobody knows

@@ -7,9 +7,11 @@ names the seed.
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import random
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,7 +60,7 @@ class Holdings(NamedTuple):
 
 
 @pytest.fixture
-def rounds(culprits: Any) -> Any:
+def rounds(culprits: Any) -> Iterator[Callable[[int], None]]:
     """A function that makes so many runs, in each of which something goes wrong."""
     seed = int(os.environ.get("CRASH_SEED") or random.randrange(2**32))
     print(f"to replay: CRASH_SEED={seed}")
@@ -93,7 +95,9 @@ def rounds(culprits: Any) -> Any:
             expected = [{"number": i, "data": data[::-1]} for i in range(4)]
             assert [ended[f"t{i}"].result for i in range(4)] == expected, where
 
-    return run
+    logging.disable()  # pytest keeps every record
+    yield run
+    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.crash

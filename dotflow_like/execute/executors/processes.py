@@ -128,9 +128,7 @@ class ProcessExecutor(Executor):
 
     def close(self) -> None:
         for lane in self._lanes:
-            self.inbox.forget(lane.worker.channel)
-            if lane.worker.death is not None:
-                self.inbox.forget(lane.worker.death)
+            self._forget(lane)
             if lane.calls:
                 pool.kill(lane.worker)
         pool.give_back(
@@ -235,11 +233,25 @@ class ProcessExecutor(Executor):
                 self._not_started(error)
                 return
             lane = Lane(worker, self._run)
+            try:
+                self._watch(lane)
+            except OSError as error:
+                self._forget(lane)
+                pool.kill(worker)
+                self._not_started(error)
+                return
             self._lanes.append(lane)
-            self.inbox.watch(worker.channel, partial(self._receive, lane))
-            if worker.death is not None:
-                self.inbox.watch(worker.death, partial(self._receive, lane, dead=True))
             self._flush(lane)
+
+    def _watch(self, lane: Lane) -> None:
+        self.inbox.watch(lane.worker.channel, partial(self._receive, lane))
+        if lane.worker.death is not None:
+            self.inbox.watch(lane.worker.death, partial(self._receive, lane, dead=True))
+
+    def _forget(self, lane: Lane) -> None:
+        self.inbox.forget(lane.worker.channel)
+        if lane.worker.death is not None:
+            self.inbox.forget(lane.worker.death)
 
     def _not_started(self, error: OSError) -> None:
         """Go on with the workers there are; if there are none, one call cannot be run."""
@@ -344,8 +356,9 @@ class ProcessExecutor(Executor):
             how = "it was killed, since something wrote into its connection to this process"
         begun = [item for number, item in lane.calls.items() if number not in unbegun]
         again = [item for number, item in lane.calls.items() if number in unbegun] + begun[1:]
-        for item in again:
-            item.losses += 1
+        if not begun:  # else it is known what it died of
+            for item in again:
+                item.losses += 1
         lost = [item for item in again if item.losses >= _LOSSES]
         lane.calls.clear()
         self._give_again(item for item in again if item.losses < _LOSSES)
@@ -358,9 +371,7 @@ class ProcessExecutor(Executor):
 
     def _leave(self, lane: Lane) -> None:
         self._lanes.remove(lane)
-        self.inbox.forget(lane.worker.channel)
-        if lane.worker.death is not None:
-            self.inbox.forget(lane.worker.death)
+        self._forget(lane)
 
     def _finish(self, item: Item, outcome: Outcome) -> None:
         if self._items.pop(item.call, None) is not None:  # else it was stopped

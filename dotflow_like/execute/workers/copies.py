@@ -48,10 +48,10 @@ def reduced_by_value(obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def reduced_variable(variable: ContextVar[Any]) -> tuple[Any, ...]:
     """Return what a context variable is pickled as: where it can be imported from, else by value, with its default."""
-    place = _place_of(variable)
+    known = next((name for name, each in _variables.items() if each is variable), None)
+    place = _place_of(variable) if known is None else None
     if place is not None:
         return getattr, (sys.modules[place[0]], place[1])
-    known = next((name for name, each in _variables.items() if each is variable), None)
     if known is None:
         known = _new_name()
         _variables[known] = variable
@@ -159,7 +159,7 @@ def _place_of(variable: ContextVar[Any]) -> tuple[str, str] | None:
         return place
     for module_name, module in list(sys.modules.items()):
         for name, value in list(getattr(module, "__dict__", {}).items()):
-            if value is variable and module_name != "__main__":
+            if value is variable and module is not sys.modules.get("__main__"):
                 _places[variable] = module_name, name
                 return module_name, name
     return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 import threading
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -25,6 +26,11 @@ from dotflow_like.execute.workers.copies import reduced_by_value, reduced_variab
 from dotflow_like.model.records import Attempt
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus
 from dotflow_like.plan.inputs import Input, Need, Source
+
+if (
+    "__mp_main__" in sys.modules
+):  # the script, in a process that multiprocessing has started: it goes by value there too
+    cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
 
 __all__ = [
     "LARGE",

@@ -112,7 +112,7 @@ class Pool:
 def _done(workers: list[Worker]) -> dict[Worker, bool]:
     """Tell workers that their run is over; return of each whether nothing of it goes on in it."""
     done = dict.fromkeys(workers, False)
-    with selectors.DefaultSelector() as selector:
+    with selectors.PollSelector() as selector:
         for worker in workers:
             worker.channel.post(protocol.END)
             flushed = worker.channel.flush()

@@ -14,7 +14,6 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from dotflow_like.execute.workers.channel import Channel
 from dotflow_like.execute.workers.tokens import Tokens
@@ -59,6 +58,7 @@ class Worker:
         self.sent = 0
         self.served = 0
         self.death: int | None = None
+        self._how: str | None = None  # it ended
         with contextlib.ExitStack() as undo:
             ours, theirs = socket.socketpair()
             undo.callback(theirs.close)
@@ -71,9 +71,8 @@ class Worker:
             undo.callback(os.close, end)
             failed.callback(os.close, self._lifeline)
             start = _forked if self.forked else _spawned
-            self._process = start(self, theirs.fileno(), end)
+            self.pid = start(self, theirs.fileno(), end)
             failed.pop_all()
-        self.pid = self._process.pid
         self.name = f"pid {self.pid}"
         self.death = _death_of(self.pid)
 
@@ -83,26 +82,42 @@ class Worker:
 
     def wait(self, patience: float) -> bool:
         """Give it `patience` seconds to end; return whether it has."""
-        if self._process.returncode is not None:
+        if self._how is not None:
             return True
         if self.death is not None:
-            # it is not waited for here: as long as it is not, the number of its group is nobody else's
+            # its exit status is not fetched here: until it is, the number of its group is nobody else's
             poll = select.poll()
             poll.register(self.death, select.POLLIN)
             return bool(poll.poll(patience * 1000))
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(patience)
-            _kill(os.killpg, self.pid)
-        return self._process.returncode is not None
+        until = time.monotonic() + patience
+        while not self._fetch(os.WNOHANG):
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.005)
+        _kill(os.killpg, self.pid)
+        return True
 
     def kill(self) -> str:
         """Kill it with all it started, if it lives, wait until it is gone, and return how it ended, in words."""
-        if self._process.returncode is None:
+        if self._how is None:
             found = _stopped_descendants(self.pid)
             _kill(os.killpg, self.pid)
             for each in found:
                 _kill(os.kill, each)
-        return in_words(self._process.wait())
+            self._fetch(0)
+        assert self._how is not None, "it has been waited for"
+        return self._how
+
+    def _fetch(self, options: int) -> bool:
+        """Fetch its exit status; return whether it has ended."""
+        try:
+            pid, status = os.waitpid(self.pid, options)
+        except ChildProcessError:
+            self._how = "nobody knows how, since something else in this program has waited for it"
+            return True
+        if pid:
+            self._how = in_words(os.waitstatus_to_exitcode(status))
+        return bool(pid)
 
     def freeze(self) -> None:
         """Stop it, until it is killed or goes on: then all it has said can be heard."""
@@ -126,7 +141,7 @@ class Worker:
     def disown(self) -> None:
         """Close every way to it in a fork of its parent, whose child it is not."""
         self.forget()
-        self._process.returncode = 0
+        self._how = "it is another process's"
 
     def __repr__(self) -> str:
         return f"<Worker {self.name}>"
@@ -142,50 +157,21 @@ def in_words(code: int) -> str:
         return f"signal {-code}"
 
 
-class _Process(Protocol):
-    pid: int
-    returncode: int | None
-
-    def wait(self, timeout: float | None = None) -> int: ...
-
-
-def _spawned(worker: Worker, channel: int, lifeline: int) -> _Process:
+def _spawned(worker: Worker, channel: int, lifeline: int) -> int:
     given = (channel, worker.tokens.reading, lifeline)
     path = [each for each in sys.path if isinstance(each, str)]  # others find nothing
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # -O, -W and the like
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, *flags, "-P", "-c", _START, *map(str, given), json.dumps(path)],
         pass_fds=given,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
+    process.returncode = 0  # it is waited for here, as a fork is, not by this object
+    return process.pid
 
 
-class _Fork:
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.returncode: int | None = None
-
-    def wait(self, timeout: float | None = None) -> int:
-        until = None if timeout is None else time.monotonic() + timeout
-        while (code := self._waited(0 if until is None else os.WNOHANG)) is None:
-            if until is not None and time.monotonic() > until:
-                raise subprocess.TimeoutExpired("a forked worker", timeout or 0)
-            time.sleep(0.005)
-        return code
-
-    def _waited(self, flags: int) -> int | None:
-        if self.returncode is None:
-            try:
-                pid, status = os.waitpid(self.pid, flags)
-            except ChildProcessError:  # somebody else has waited for it
-                pid, status = self.pid, 0
-            if pid:
-                self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
-
-
-def _forked(worker: Worker, channel: int, lifeline: int) -> _Process:
+def _forked(worker: Worker, channel: int, lifeline: int) -> int:
     for stream in (sys.stdout, sys.stderr):  # else the child would write what waits in them once more
         with contextlib.suppress(Exception):
             stream.flush()
@@ -193,7 +179,7 @@ def _forked(worker: Worker, channel: int, lifeline: int) -> _Process:
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid:
-        return _Fork(pid)
+        return pid
     code = 1
     try:
         os.setsid()

@@ -103,13 +103,13 @@ def talk() -> Talk:
         settings = dumps((RunSettings({}, {}, None), None)).frames
         worker.sent += 1
         worker.tokens.give([worker.sent])
-        worker.channel.post(
-            protocol.RUN, parcel=Parcel([dumps(tuple(surroundings())).chunks, *settings])
-        )
+        worker.channel.post(protocol.RUN, parcel=Parcel([dumps(tuple(surroundings())).chunks, *settings]))
         worker.channel.post(protocol.FUNCTION, worker.sent, 0.0, Parcel(dumps((body, [])).frames))
         worker.channel.post(protocol.TIMED_CALL, worker.sent, worker.sent)
         assert worker.channel.flush()
-        hear(worker, protocol.STARTED)
+        message = hear(worker, protocol.STARTED, protocol.FAILED)
+        if message.kind == protocol.FAILED:  # before it began: it could not be loaded
+            heard[worker].append(message)
 
     def run(worker: Worker, body: Callable[[], object]) -> object:
         begin(worker, body)

@@ -197,7 +197,9 @@ def test_closing_ends_all_that_wait_and_leaves_nothing(
     pool.let_go(workers[2])
     pool.close()
     assert all(map(is_reaped, workers))
-    assert [worker.kill() for worker in workers[:2]] == ["exit code 0"] * 2, "they had time to end by themselves"
+    assert [worker.kill() for worker in workers[:2]] == ["exit code 0"] * 2, (
+        "they had time to end by themselves"
+    )
     assert descriptors() == before
     pool.close()
     pool.give_back([pool.borrow("spawn", b"")], 1)
@@ -316,8 +318,8 @@ for worker in workers:
 
 
 IMPATIENT = """
-import sys
-sys.argv.pop()
+import sys, json
+sys.path[:] = json.loads(sys.argv.pop())
 from dotflow_like.execute.workers import main
 main._IDLE = 0.05
 main.main(*map(int, sys.argv[1:]))

@@ -230,7 +230,9 @@ def test_kill_ends_a_descendant_that_another_thread_started(worker: Worker, talk
     until(lambda: is_gone(pid), "the end of its descendant")
 
 
-def test_what_a_dead_worker_left_in_its_group_is_killed(worker: Worker, talk: Talk, tmp_path: Path, until: Until) -> None:
+def test_what_a_dead_worker_left_in_its_group_is_killed(
+    worker: Worker, talk: Talk, tmp_path: Path, until: Until
+) -> None:
     file = tmp_path / "pid"
 
     def body() -> None:
@@ -287,7 +289,9 @@ def test_nothing_is_left_of_a_worker(method: str, descriptors: Callable[[], set[
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
-def test_one_that_cannot_be_started_is_an_error_and_leaves_nothing(method: str, script: Callable[..., str]) -> None:
+def test_one_that_cannot_be_started_is_an_error_and_leaves_nothing(
+    method: str, script: Callable[..., str]
+) -> None:
     """However many descriptors are free: one more is tried, until it starts."""
     code = """
 import os, resource, sys
@@ -324,7 +328,9 @@ for limit in range(max(before) + 1, 60):
         break
 print(failures > 3, starts)
 """
-    code = code.replace("Worker(sys.argv[1]).kill()", "first = Worker(sys.argv[1]); first.kill(); first.forget()")
+    code = code.replace(
+        "Worker(sys.argv[1]).kill()", "first = Worker(sys.argv[1]); first.kill(); first.forget()"
+    )
     assert script(code, method) == "True 3\n"
 
 

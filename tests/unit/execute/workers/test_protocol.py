@@ -22,7 +22,8 @@ Cross = Callable[[BaseException], TaskError]
 @pytest.fixture
 def cross() -> Iterator[Cross]:
     """A function that sends an error from one end of a channel to the other, as that of attempt 7."""
-    ours, theirs = map(Channel, socket.socketpair())
+    one, other = socket.socketpair()
+    ours, theirs = Channel(one), Channel(other)
 
     def send(error: BaseException) -> TaskError:
         ours.post(protocol.FAILED, 1, 0.0, error_parcel(error))
@@ -151,7 +152,7 @@ def test_an_error_is_loaded_when_it_is_asked_for(cross: Cross) -> None:
     loaded: list[str] = []
 
     class Tells(Exception):
-        def __setstate__(self, state: dict[str, Any]) -> None:
+        def __setstate__(self, state: dict[str, Any] | None) -> None:
             loaded.append("once more")
 
     error = Tells()
