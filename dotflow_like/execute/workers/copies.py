@@ -27,7 +27,7 @@ _objects: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 _unsettled: set[str] = set()  # made just now, and still without their state
 _variables: dict[str, ContextVar[Any]] = {}  # no weak references to these; they live as long as a process
 _places: dict[ContextVar[Any], tuple[str, str]] = {}
-_namespaces: dict[str, dict[str, Any]] | None = None  # in a worker: of functions, by what they are at home
+_namespaces: dict[str, dict[str, Any]] | None = None  # in a worker: of functions, by the name of their module
 _kept: dict[str, dict[str, Any]] = {}
 
 
@@ -42,7 +42,9 @@ def reduced_by_value(obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
         arguments = (*first, None, extra)
     else:
         code, namespace, *rest = arguments
-        arguments = (code, _Namespace(f"{_home}{id(obj.__globals__)}", namespace), *rest)
+        module = obj.__globals__.get("__name__")
+        if getattr(sys.modules.get(module), "__dict__", None) is obj.__globals__:  # it stays what it is
+            arguments = (code, _Namespace(module, namespace), *rest)
     return _adopted, (_name_of(obj), make, arguments), (settle, state), None, None, _settled
 
 
@@ -84,7 +86,7 @@ def keep_namespaces() -> None:
 
 
 class _Namespace:
-    """The globals of a function on their way; what it uses of them follows as its state."""
+    """The globals of a module's function on their way; what it uses of them follows as its state."""
 
     def __init__(self, name: str, namespace: dict[str, Any]) -> None:
         self._arguments = name, namespace
@@ -144,7 +146,9 @@ def _settled(obj: Any, state: tuple[Callable[[Any, Any], object], Any]) -> None:
     if name in _unsettled or not name.startswith(_home):  # what is at home here stays as it is
         _unsettled.discard(name)
         settle, of = state
-        if _namespaces is not None and isinstance(obj, FunctionType):
+        if isinstance(obj, FunctionType) and any(
+            obj.__globals__ is each for each in (_namespaces or {}).values()
+        ):
             known = obj.__globals__  # what is there is as new, or is what this process has made of it
             of[1]["__globals__"] = {
                 key: each for key, each in of[1]["__globals__"].items() if key not in known

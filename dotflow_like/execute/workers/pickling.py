@@ -27,9 +27,8 @@ from dotflow_like.model.records import Attempt
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus
 from dotflow_like.plan.inputs import Input, Need, Source
 
-if (
-    "__mp_main__" in sys.modules
-):  # the script, in a process that multiprocessing has started: it goes by value there too
+if "__mp_main__" in sys.modules:
+    # the script, in a process that multiprocessing has started: there too it goes by value
     cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
 
 __all__ = [

@@ -59,6 +59,7 @@ class Worker:
         self.served = 0
         self.death: int | None = None
         self._how: str | None = None  # it ended
+        _occupy_the_first_three()
         with contextlib.ExitStack() as undo:
             ours, theirs = socket.socketpair()
             undo.callback(theirs.close)
@@ -155,6 +156,13 @@ def in_words(code: int) -> str:
         return f"signal {signal.Signals(-code).name}"
     except ValueError:
         return f"signal {-code}"
+
+
+def _occupy_the_first_three() -> None:
+    """Open what is closed of the standard descriptors: else a way to a worker gets the number of its output."""
+    while (null := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(null)
 
 
 def _spawned(worker: Worker, channel: int, lifeline: int) -> int:

@@ -115,6 +115,36 @@ for method in "spawn", "fork":
     assert script(code).split() == ["True", "True"]
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(
+            "spawn",
+            marks=pytest.mark.xfail(strict=True, reason="the ways to a worker may be descriptors 0 to 2"),
+        ),
+        "fork",
+    ],
+)
+def test_a_process_without_standard_streams_can_have_workers(
+    method: str, tmp_path: Path, script: Callable[..., str]
+) -> None:
+    """The ways to a worker must not be taken for what a body prints to."""
+    code = """
+import os, sys
+from dotflow_like import Config, Manager, task
+for each in 0, 1, 2:
+    os.close(each)
+body = task(lambda: os.system("echo said; echo said >&2"), name="body")
+config = Config(start_method=sys.argv[1])
+run = Manager([body], mode="parallel", max_workers=1, config=config, on_failure=lambda tasks: None)
+with open(sys.argv[2], "w") as file:
+    file.write(repr(run["body"].result))
+os._exit(0)
+"""
+    script(code, method, tmp_path / "said")
+    assert (tmp_path / "said").read_text() != "None", "its code: there was nowhere to write to"
+
+
 def test_what_waits_to_be_written_is_not_written_by_a_fork_too(script: Callable[..., str]) -> None:
     code = """
 import sys
