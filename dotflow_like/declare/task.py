@@ -356,8 +356,8 @@ def _looks_of(fn: Any, name: str) -> dict[str, Any]:
 def listed_for(fn: Any) -> Task[..., Any] | None:
     """Return the task that stands in a module under the name of `fn`, so that a pickle cannot name `fn` itself."""
     module = getattr(fn, "__module__", None)
-    # a script's own functions have to go by value, which is cloudpickle's work
-    if module is None or module == "__main__":
+    # a script's own functions, by whatever name it goes, have to go by value, which is cloudpickle's work
+    if module is None or sys.modules.get(module) is sys.modules.get("__main__"):
         return None
     found: Any = sys.modules.get(module)
     for name in getattr(fn, "__qualname__", "").split("."):

@@ -517,3 +517,24 @@ assert dict(run(*bodies).results) == {"a": (0, 0), "b": (1, 1), "c": (0, 0)}
 one["VALUE"] = 5
 assert dict(run(*bodies).results) == {"a": (5, 5), "b": (1, 1), "c": (5, 5)}
 """)
+
+
+def test_a_run_in_a_process_that_multiprocessing_has_started(script: Callable[..., Any]) -> None:
+    ended = script(
+        "import multiprocessing\n"
+        "from dotflow_like import Manager, task\n"
+        "class Point:\n"
+        "    pass\n"
+        "@task\n"
+        "def make():\n"
+        "    return Point()\n"
+        "def child():\n"
+        "    run = Manager([make], mode='parallel', max_workers=1).raise_for_failure()\n"
+        "    assert type(run[make].result) is Point\n"
+        "if __name__ == '__main__':\n"
+        "    process = multiprocessing.get_context('spawn').Process(target=child)\n"
+        "    process.start()\n"
+        "    process.join()\n"
+        "    assert process.exitcode == 0\n"
+    )
+    assert ended.returncode == 0, ended.stderr

@@ -205,7 +205,6 @@ def read():
     assert read() == 0
 
 
-@pytest.mark.xfail(strict=True, reason="namespaces are told apart by id, which is given again")
 def test_namespaces_that_have_come_and_gone_do_not_mix(abroad: Abroad) -> None:
     """One that is made when another is gone may lie where that one lay."""
     said = []

@@ -115,16 +115,7 @@ for method in "spawn", "fork":
     assert script(code).split() == ["True", "True"]
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        pytest.param(
-            "spawn",
-            marks=pytest.mark.xfail(strict=True, reason="the ways to a worker may be descriptors 0 to 2"),
-        ),
-        "fork",
-    ],
-)
+@pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_a_process_without_standard_streams_can_have_workers(
     method: str, tmp_path: Path, script: Callable[..., str]
 ) -> None:
