@@ -29,6 +29,10 @@ class Stop(NamedTuple):
     reason: str
 
 
+def _unasked() -> None:
+    pass
+
+
 def _unheard(call: Any, progress: Any) -> None:
     pass
 
@@ -84,9 +88,11 @@ class Control:
         return KeyboardInterrupt() if self.signum == signal.SIGINT else SystemExit(128 + (self.signum or 0))
 
     def close(self) -> Stop | None:
-        """Return the wish that counts; from now on nothing can be asked."""
+        """Return the wish that counts; from now on nothing can be asked, and nobody is told anything."""
         with self._lock:
             self._closed = True
+            # who is told has the run, which has this: see the end of `Kernel.run`
+            self._wake, self.report = _unasked, _unheard
             return self.stop
 
 

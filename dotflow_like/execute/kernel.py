@@ -159,6 +159,9 @@ class Kernel:
         finally:
             executor.close()
             self._inbox.close()
+            # these call back: without them the run and its results are gone as soon as nobody has it
+            self._reports.close()
+            self._timers.waiting.clear()
 
     # The turn of the loop
 
@@ -277,6 +280,9 @@ class Kernel:
             assert record is not None, "it was claimed"
             self._changes.append(replace(record, status=status, reason=reason, finished_at=view.finished))
         self._commit()
+        for run in view.tasks:
+            for item in run.items or ():
+                item._map = None  # else they would hold each other, and their results
         view.status, view.reason = status, reason
         if self._observer is not None:
             info = {

@@ -12,6 +12,10 @@ from dotflow_like.model.context import Progress
 __all__ = ["Reports"]
 
 
+def _unheard(call: Call, progress: Progress) -> None:
+    pass
+
+
 class Reports:
     """Takes reports in any thread: told at once in the kernel's own, else a message to it.
 
@@ -44,6 +48,10 @@ class Reports:
             self._latest[call] = progress
         if not waits:
             self._put(Progressed(call, progress))
+
+    def close(self) -> None:
+        """Tell nobody any more."""
+        self._tell = _unheard
 
     def latest(self, message: Progressed) -> Progress:
         """Return what a message says, or what its body has reported since."""

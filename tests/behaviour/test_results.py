@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -314,3 +316,19 @@ def test_a_run_and_a_manager_have_the_same_words() -> None:
     run = Workflow([task(lambda: 1)]).run()
     manager = Manager([task(lambda: 1)])
     assert {name for name in dir(run) if name[0] != "_"} == {name for name in dir(manager) if name[0] != "_"}
+
+
+def test_a_run_and_its_results_are_gone_as_soon_as_nobody_has_it(run_in: Callable[..., Manager]) -> None:
+    def run() -> weakref.ref[Manager]:
+        first = task(lambda: bytes(100_000), name="first")
+        items = task(lambda x: x, name="items").map(x=[1, 2])
+        length = task(lambda data: len(data), name="length", timeout=60).bind(data=first)
+        made = run_in([first, length, items])
+        return weakref.ref(made.raise_for_failure())
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert run()() is None
+    finally:
+        gc.enable()
