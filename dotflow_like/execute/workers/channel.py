@@ -132,11 +132,13 @@ class Channel:
         while outgoing and not self.ended:
             # taken out first: a signal handler or a finalizer may post more in the middle of this
             data, parcel = outgoing.popleft()
-            beside = []
-            if parcel is not None:
-                beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [parcel.descriptor]))]
             try:
-                sent = self._socket.sendmsg([data], beside, flags)
+                if parcel is None:
+                    sent = self._socket.send(data, flags)
+                else:
+                    descriptors = array.array("i", [parcel.descriptor])
+                    beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)]
+                    sent = self._socket.sendmsg([data], beside, flags)
             except OSError as error:
                 if error.errno in _LATER:
                     outgoing.appendleft((data, parcel))

@@ -45,6 +45,7 @@ _IDLE = 60.0
 """Seconds a worker lives without a run."""
 _EVERY = 0.05
 """Seconds: progress is told no more often."""
+_NEVER = float("-inf")
 _NO_PARCEL = Parcel(())
 
 
@@ -220,9 +221,8 @@ class _Server:
 
     def _outcome(self, call: _WorkerCall) -> tuple[int, Parcel]:
         outcome = self._context.copy().run(perform, call)
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):  # closed, or replaced, by the body
-                stream.flush()
+        _flush(sys.stdout)
+        _flush(sys.stderr)
         try:
             if isinstance(outcome.error, BaseException):
                 return _failure(outcome.error)
@@ -255,7 +255,7 @@ class _WorkerCall(Call):
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
-        self._told = float("-inf")
+        self._told = _NEVER
         self._untold: Progress | None = None
 
     def asked_to_stop(self) -> bool:
@@ -304,6 +304,13 @@ def _success(value: Any) -> tuple[int, Parcel]:
         problem.__cause__ = error
         return _failure(problem)
     return protocol.PICKLED, Parcel(dumped.frames)
+
+
+def _flush(stream: Any) -> None:
+    try:
+        stream.flush()
+    except Exception:  # closed, or replaced, by the body
+        return
 
 
 def _failure(error: BaseException) -> tuple[int, Parcel]:
