@@ -16,20 +16,23 @@ from typing import Any
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.measure import BARE_REFERENCE, OURS, Benchmark, Figures, measured
 
-_ROW = "{:<16} {:>8} {:>8} {:>8} {:>7} {:>5}  {:<6} {:>7}  {}"
-_HEAD = ("", "steady", "median", "min", "target", "goal", "", "ratio", "")
+_ROW = "{:<26} {:>11} {:>11} {:>11} {:>7} {:>5}  {:<6} {:>7}  {}"
+_HEAD = ("", "steady", "median", "best", "target", "goal", "", "ratio", "")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", metavar="NAME", nargs="+", choices=BENCHMARKS, help=", ".join(BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="two rounds of two samples")
-    parser.add_argument("--ours", action="store_true", help="leave the peers out")
+    parser.add_argument("--ours", action="store_true", help="leave the peers out that no target is of")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all samples there")
     given = parser.parse_args(arguments)
     chosen = [BENCHMARKS[name] for name in given.only or BENCHMARKS]
     if given.ours:
-        chosen = [replace(each, peers={}) for each in chosen]
+        chosen = [
+            replace(each, peers={who: peer for who, peer in each.peers.items() if who == each.to})
+            for each in chosen
+        ]
     if given.quick:
         chosen = [replace(each, rounds=2, repeat=min(each.repeat, 2)) for each in chosen]
 
@@ -50,28 +53,36 @@ def main(arguments: list[str] | None = None) -> int:
 def table(benchmark: Benchmark, figures: dict[str, Figures], fastest: float) -> str:
     """Return the part of the table that is about one benchmark; `fastest` is the run's fastest bare loop."""
     lines = [f"{benchmark.name}: {benchmark.what} ({benchmark.unit})"]
-    ours = figures[OURS].steady(fastest) if figures[OURS].samples else None
+    steady = {who: benchmark.steady(of, fastest) for who, of in figures.items() if of.samples}
     for who, of in figures.items():
-        if not of.samples:
+        if who not in steady:
             lines.append(_ROW.format(who, "-", "-", "-", "", "", "", "-", of.note))
             continue
         target = goal = verdict = ratio = ""
-        steady = of.steady(fastest)
         if who == OURS:
-            target, goal = f"<= {benchmark.target:g}", f"{benchmark.goal:g}" if benchmark.goal else "-"
+            target = f"{benchmark.target:g} x" if benchmark.to else f"<= {benchmark.target:g}"
+            goal = f"{benchmark.goal:g}" if benchmark.goal else "-"
             verdict = _verdict(benchmark, steady)
-        elif ours:
-            ratio = f"{steady / ours:.1f} x"
+        elif OURS in steady:
+            times = benchmark.times_better(steady[OURS], steady[who])
+            ratio = f"{times:.1f} x" if times >= 10 else f"{times:#.3g} x"
         note = of.note or ("one process only: slow to set up" if of.slow else "")
-        numbers = [f"{each:.1f}" for each in (steady, of.median, of.min)]
+        if who == benchmark.to:
+            note = f"the target is of this{note and '; '}{note}"
+        numbers = [f"{each:,.1f}" for each in (steady[who], of.median, benchmark.best(of))]
         lines.append(_ROW.format(who, *numbers, target, goal, verdict, ratio, note).rstrip())
     return "\n".join(lines)
 
 
-def _verdict(benchmark: Benchmark, steady: float) -> str:
-    if benchmark.goal is not None and steady <= benchmark.goal:
-        return "goal"
-    return "ok" if steady <= benchmark.target else "over"
+def _verdict(benchmark: Benchmark, steady: dict[str, float]) -> str:
+    """Return how we stand: to the target itself, or to a peer's figure."""
+    ours, target, goal = steady[OURS], benchmark.target, benchmark.goal
+    if benchmark.to is None:
+        return "goal" if goal is not None and ours <= goal else "ok" if ours <= target else "over"
+    if benchmark.to not in steady:
+        return "?"
+    times = benchmark.times_better(ours, steady[benchmark.to])
+    return "goal" if goal is not None and times >= goal else "ok" if times >= target else "under"
 
 
 def _legend(loops: list[float]) -> str:
@@ -83,7 +94,9 @@ def _legend(loops: list[float]) -> str:
         f"reference machine {BARE_REFERENCE}. By its median this machine is slower by the factor "
         f"{middle / BARE_REFERENCE:.2f}; targets are not scaled by it.\n"
         "steady: the median of the samples, each scaled from the bare loop around it to the fastest of this run.\n"
-        "median, min: of the samples as they are. The verdict and the ratio (peer to ours) are of steady."
+        "Of pools, large results, memory and CPU shares it is the plain median. median, best: of the samples as they are.\n"
+        "The verdict and the ratio are of steady; the ratio says how many times better ours is than the peer. A target of\n"
+        "so many x is met when the ratio to the peer it is of is as large."
     )
 
 
@@ -103,11 +116,12 @@ def _as_json(
                 "size": each.size,
                 "target": each.target,
                 "goal": each.goal,
+                "to": each.to,
                 "contestants": {
                     who: {
-                        "steady": of.steady(min(loops)) if of.samples else None,
+                        "steady": each.steady(of, min(loops)) if of.samples else None,
                         "median": of.median if of.samples else None,
-                        "min": of.min if of.samples else None,
+                        "best": each.best(of) if of.samples else None,
                         "samples": of.samples,
                         "bare": of.bare,
                         "note": of.note,
@@ -126,7 +140,17 @@ def _machine() -> str:
 
 def _versions() -> str:
     found = []
-    for name in ("dotflow-like", "dotflow", "pipefunc", "sf-hamilton", "dask", "doit", "joblib"):
+    for name in (
+        "dotflow-like",
+        "dotflow",
+        "pipefunc",
+        "sf-hamilton",
+        "dask",
+        "distributed",
+        "doit",
+        "joblib",
+        "ray",
+    ):
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import chain, imports, layered, resume, retry
+from benchmarks import chain, imports, large, layered, memory, parallel, resume, retry
 from benchmarks.measure import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -15,5 +15,13 @@ BENCHMARKS: dict[str, Benchmark] = {
         retry.RETRY,
         resume.RESUME,
         imports.IMPORT,
+        parallel.TINY,
+        parallel.CPU,
+        parallel.PARENT,
+        parallel.FIRST,
+        parallel.NEXT,
+        large.BYTES,
+        large.ARRAYS,
+        memory.MEMORY,
     )
 }

@@ -6,7 +6,8 @@ and checks it. Only the work is timed. Each contestant runs in processes of its 
 user has it; it is run before each sample, so that nobody pays for the garbage of the sample before.
 
 A shared machine halves its speed for seconds at a time. So a bare loop is timed right before and after each
-sample, and the sample is also given as it would be at the speed of the fastest bare loop of the whole run.
+sample, and the sample is also given as it would be at the speed of the fastest bare loop of the whole run;
+but for what does not go by the speed of one core.
 """
 
 from __future__ import annotations
@@ -62,15 +63,19 @@ class Benchmark:
     Attributes:
         name: how it is asked for.
         what: what is measured, in a line.
-        size: how many tasks, or 1.
-        unit: `us per task` or `ms`; samples are divided by the size.
-        target: what our median may be at most.
+        size: how many tasks, or MB, or 1.
+        unit: `us per task`; `tasks/s` or `MB/s`, of which more is better; `ms`; `%` and `MB`, which are samples
+            as they are.
+        target: what our figure may be at most.
         goal: what it should become; None if there is none.
         ours: measures this library.
         peers: measure the others.
-        sample: makes one sample, in seconds, of a contestant and a size.
+        sample: makes one sample of a contestant and a size, in seconds if the unit is of time.
+        to: a peer; then target and goal say how many times better than this peer's our figure must be.
+        scaled: whether samples go by the speed of the bare loop.
         rounds: how many processes each contestant gets.
         repeat: how many samples each process takes, if they fit in its budget.
+        fresh: the sample is the first of its process; the process that is thrown away compiles bytecode.
     """
 
     name: str
@@ -82,15 +87,44 @@ class Benchmark:
     ours: Any
     peers: Mapping[str, Any] = field(default_factory=dict)
     sample: Callable[[Any, int], float] = timed
+    to: str | None = None
+    scaled: bool = True
     rounds: int = 5
     repeat: int = 5
+    fresh: bool = False
 
     @property
     def contestants(self) -> dict[str, Any]:
         return {OURS: self.ours, **self.peers}
 
-    def figure(self, seconds: float, size: int) -> float:
-        return seconds / size * (1e3 if self.unit == "ms" else 1e6)
+    def figure(self, sample: float, size: int) -> float:
+        match self.unit:
+            case "us per task":
+                return sample / size * 1e6
+            case "ms":
+                return sample * 1e3
+            case "tasks/s" | "MB/s":
+                return size / sample
+        return sample
+
+    def steady(self, of: Figures, fastest: float) -> float:
+        """Return the median of what the samples would be at the speed of this bare loop."""
+        if not self.scaled:
+            return of.median
+        power = -1 if self._more_is_better else 1
+        return median(
+            sample * (fastest / bare) ** power for sample, bare in zip(of.samples, of.bare, strict=True)
+        )
+
+    def times_better(self, ours: float, other: float) -> float:
+        return ours / other if self._more_is_better else other / ours
+
+    def best(self, of: Figures) -> float:
+        return max(of.samples) if self._more_is_better else min(of.samples)
+
+    @property
+    def _more_is_better(self) -> bool:
+        return self.unit.endswith("/s")
 
 
 @dataclass
@@ -109,17 +143,9 @@ class Figures:
     note: str = ""
     slow: bool = False
 
-    def steady(self, fastest: float) -> float:
-        """Return the median of what the samples would be at the speed of this bare loop."""
-        return median(sample * fastest / bare for sample, bare in zip(self.samples, self.bare, strict=True))
-
     @property
     def median(self) -> float:
         return median(self.samples)
-
-    @property
-    def min(self) -> float:
-        return min(self.samples)
 
 
 def nop() -> None:
@@ -135,9 +161,12 @@ def bare_loop(calls: int = 100_000) -> float:
 
 
 def samples(benchmark: Benchmark, who: str, size: int, repeat: int) -> Figures:
-    """Take up to `repeat` samples of a contestant, here, after one that is thrown away."""
+    """Take up to `repeat` samples of a contestant, here, after one that is thrown away; or its first alone."""
     contestant = benchmark.contestants[who]
-    benchmark.sample(contestant, min(size, 1000))
+    if benchmark.fresh:
+        repeat = 1
+    else:
+        benchmark.sample(contestant, min(size, 1000))
     taken = Figures()
     end = perf_counter() + BUDGET
     while len(taken.samples) < repeat and not (taken.samples and perf_counter() > end):
@@ -150,16 +179,18 @@ def samples(benchmark: Benchmark, who: str, size: int, repeat: int) -> Figures:
 def measured(benchmark: Benchmark, told: Callable[[str], None] = lambda _: None) -> dict[str, Figures]:
     """Measure all contestants in turns, each in fresh processes."""
     figures = {who: Figures() for who in benchmark.contestants}
-    for number in range(benchmark.rounds):
+    for number in range(1 - benchmark.fresh, benchmark.rounds + 1):
         for who, contestant in benchmark.contestants.items():
             of = figures[who]
             if isinstance(contestant, Unmeasured):
                 of.note = contestant.reason
             elif not of.note and not of.slow:
-                told(f"{benchmark.name}, round {number + 1} of {benchmark.rounds}: {who}")
+                told(f"{benchmark.name}, round {number} of {benchmark.rounds}: {who}")
                 start = perf_counter()
                 answer = _in_process(benchmark, who)
-                of.slow = who != OURS and perf_counter() - start > SLOW
+                if not number and "samples" in answer:
+                    continue
+                of.slow = who not in (OURS, benchmark.to) and perf_counter() - start > SLOW
                 of.note = answer.get("note", "")
                 of.samples += answer.get("samples", [])
                 of.bare += answer.get("bare", [])
@@ -169,8 +200,9 @@ def measured(benchmark: Benchmark, told: Callable[[str], None] = lambda _: None)
 def _in_process(benchmark: Benchmark, who: str) -> dict[str, Any]:
     task = [benchmark.name, who, str(benchmark.size), str(benchmark.repeat)]
     command = [sys.executable, "-m", "benchmarks.worker", *task]
-    # Hamilton reports to its makers over the network unless it is told not to.
-    env = {**os.environ, "HAMILTON_TELEMETRY_ENABLED": "false"}
+    # Hamilton and Ray report to their makers over the network unless they are told not to.
+    env = {**os.environ, "HAMILTON_TELEMETRY_ENABLED": "false", "RAY_USAGE_STATS_ENABLED": "0"}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # or new worker processes compile all they import
     try:
         done = subprocess.run(
             command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False

@@ -13,11 +13,37 @@ from benchmarks.measure import OURS, Figures, Unmeasured, measured, samples
 CHAIN = BENCHMARKS["chain"]
 
 
+TINY = BENCHMARKS["parallel-tiny"]
+
+
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_ours_gives_a_number(name):
     taken = samples(BENCHMARKS[name], OURS, min(BENCHMARKS[name].size, 30), repeat=1)
     assert isinstance(taken.median, float)
     assert len(taken.samples) == len(taken.bare) == 1
+
+
+def test_a_peer_that_a_target_is_of_is_measured():
+    assert all(each.to in each.peers for each in BENCHMARKS.values() if each.to)
+
+
+@pytest.mark.parametrize("name", ["parallel-tiny", "parent-cpu", "next-task", "large-bytes", "map-memory"])
+def test_a_process_pool_gives_a_number(name):
+    tiny = replace(BENCHMARKS[name], size=min(BENCHMARKS[name].size, 8), rounds=1, repeat=1)
+    [who] = [who for who in tiny.peers if who in ("ProcessPoolExecutor", "ProcessPoolExecutor.map")]
+    figures = measured(replace(tiny, peers={who: tiny.peers[who]}))
+    assert [len(of.samples) for of in figures.values()] == [1, 1], figures
+
+
+def test_a_fresh_benchmark_takes_the_first_sample_of_each_process_but_one():
+    first = replace(BENCHMARKS["first-task"], rounds=2, repeat=5, peers={})
+    assert len(measured(first)[OURS].samples) == 2
+
+
+def test_samples_that_go_by_the_speed_of_a_core_are_scaled_to_the_fastest_loop():
+    assert CHAIN.steady(Figures([8.0], [0.2]), 0.1) == 4.0
+    assert TINY.steady(Figures([8.0], [0.2]), 0.1) == 16.0
+    assert BENCHMARKS["large-bytes"].steady(Figures([8.0], [0.2]), 0.1) == 8.0
 
 
 def test_a_peer_that_is_not_measured_says_why():
@@ -52,4 +78,18 @@ def test_the_table_says_how_we_stand(steady, verdict):
     ours, peer = table(CHAIN, figures, 0.1).splitlines()[-2:]
     assert ours.split()[1:3] == [str(steady), str(2 * steady)]
     assert ours.split()[-1] == verdict
-    assert peer.endswith("2.0 x")
+    assert peer.endswith("2.00 x")
+
+
+@pytest.mark.parametrize(("steady", "verdict"), [(50.0, "goal"), (20.0, "ok"), (19.0, "under")])
+def test_the_table_says_how_we_stand_to_the_peer_the_target_is_of(steady, verdict):
+    figures = {OURS: Figures([steady], [0.1]), TINY.to: Figures([10.0], [0.1])}
+    ours, peer = table(TINY, figures, 0.1).splitlines()[-2:]
+    assert ours.split()[1] == str(steady)
+    assert ours.split()[-1] == verdict
+    assert f" {steady / 10:.2f} x" in peer
+
+
+def test_a_target_of_a_peer_that_does_not_run_is_open():
+    figures = {OURS: Figures([1.0], [0.1]), TINY.to: Figures(note="does not run")}
+    assert table(TINY, figures, 0.1).splitlines()[1].endswith("?")

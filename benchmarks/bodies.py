@@ -1,0 +1,38 @@
+"""What the tasks do that run in worker processes, ours and the peers' alike.
+
+Every worker imports this file, so it imports nothing that takes time.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+
+def nop() -> None:
+    pass
+
+
+def spin(seconds: float = 0.05) -> None:
+    """Use so many seconds of CPU in this thread, however fast the machine is just now."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        for _ in range(1000):
+            pass
+
+
+def began() -> int:
+    """Return when this body began, on the clock all processes of the machine share, in nanoseconds."""
+    return time.monotonic_ns()
+
+
+def blob(number: int, size: int) -> bytes:
+    """Return `size` bytes, all of this number."""
+    return bytes([number]) * size
+
+
+def array(number: int, size: int) -> Any:
+    """Return an array of floats, all of this number, of `size` bytes."""
+    import numpy as np
+
+    return np.full(size // 8, float(number))
