@@ -15,7 +15,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from dotflow_like.declare.task import Task
@@ -319,11 +318,12 @@ def _failure(error: BaseException) -> tuple[int, Parcel]:
 
 def _is_older_than_its_code(started: float) -> bool:
     """Return whether a module of the user's was changed on disk after this process might have imported it."""
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
+    for name, module in list(sys.modules.items()):
+        file = None if name.startswith("dotflow_like.") else getattr(module, "__file__", None)
         if isinstance(file, str) and not file.startswith((sys.prefix, sys.base_prefix)):
             with contextlib.suppress(OSError):
-                if Path(file).stat().st_mtime > started - 0.01:  # the clock of a file system is that coarse
+                # the clock of a file system is that coarse
+                if os.stat(file).st_mtime > started - 0.01:  # noqa: PTH116  # a path object takes longer
                     return True
     return False
 

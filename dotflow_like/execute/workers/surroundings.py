@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 __all__ = ["NO_CHANGES", "Surroundings", "changes", "surroundings", "take_on", "traces"]
 
+_LIMITS = [each for name, each in vars(resource).items() if name.startswith("RLIMIT_")]
+_SIGNALS = [int(each) for each in signal.valid_signals()]
+
 
 class Surroundings(NamedTuple):
     """The state of a process that its children would inherit.
@@ -75,8 +78,8 @@ def take_on(given: Surroundings, own: Changes = NO_CHANGES) -> None:
 
 def traces() -> tuple[object, ...]:
     """Return what a body may have changed of its process, and nobody changes back: equal if it is as it was."""
-    limits = [resource.getrlimit(each) for name, each in vars(resource).items() if name.startswith("RLIMIT_")]
-    handlers = [signal.getsignal(each) for each in signal.valid_signals()]
+    limits = [resource.getrlimit(each) for each in _LIMITS]
+    handlers = [signal.getsignal(each) for each in _SIGNALS]
     streams = [(stream, stream is None or stream.closed) for stream in (sys.stdout, sys.stderr)]
     return limits, handlers, streams, list(logging.getLogger().handlers), sys.getrecursionlimit()
 
