@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
@@ -22,3 +23,16 @@ def _no_settings_from_outside() -> Iterator[None]:
             if name.startswith("DOTFLOW_LIKE_"):
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture
+def until() -> Callable[..., None]:
+    """A function that waits for a condition."""
+
+    def wait(condition: Callable[[], object], what: str = "the condition") -> None:
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < deadline, f"{what} did not come"
+            time.sleep(0.002)
+
+    return wait

@@ -44,19 +44,6 @@ def run_in(way: dict[str, Any]) -> Callable[..., Manager]:
 
 
 @pytest.fixture
-def until() -> Callable[..., None]:
-    """A function that waits for a condition."""
-
-    def wait(condition: Callable[[], object], what: str = "the condition") -> None:
-        deadline = time.monotonic() + 30
-        while not condition():
-            assert time.monotonic() < deadline, f"{what} did not come"
-            time.sleep(0.002)
-
-    return wait
-
-
-@pytest.fixture
 def meet(tmp_path: Path) -> Callable[[str, int], None]:
     """A function that returns only when so many callers, in whatever processes, are in it at once."""
     folder = tmp_path / "meeting"

@@ -6,7 +6,6 @@ import os
 import select
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -33,19 +32,6 @@ def descriptors() -> Callable[[], set[int]]:
         return True
 
     return lambda: set(filter(is_open, range(1024)))
-
-
-@pytest.fixture
-def until() -> Callable[..., None]:
-    """A function that waits for a condition."""
-
-    def wait(condition: Callable[[], object], what: str = "the condition") -> None:
-        deadline = time.monotonic() + 30
-        while not condition():
-            assert time.monotonic() < deadline, f"{what} did not come"
-            time.sleep(0.002)
-
-    return wait
 
 
 @pytest.fixture
