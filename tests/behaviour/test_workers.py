@@ -168,7 +168,7 @@ def test_a_result_that_cannot_cross_fails_its_task_only() -> None:
     import threading
 
     run = Manager(
-        [task(threading.Lock, name="lock"), task(lambda: 1, name="other")],
+        [task(lambda: threading.Lock(), name="lock"), task(lambda: 1, name="other")],
         mode="parallel",
         max_workers=1,
         keep_going=True,
