@@ -7,7 +7,7 @@ from typing import Any
 
 from dotflow_like.execute.call import Call
 from dotflow_like.execute.workers import protocol
-from dotflow_like.execute.workers.channel import Parcel
+from dotflow_like.execute.workers.channel import EMPTY, Parcel
 from dotflow_like.execute.workers.pickling import dumps
 from dotflow_like.execute.workers.process import Worker
 from dotflow_like.plan.inputs import Source
@@ -15,7 +15,7 @@ from dotflow_like.record.journal import Codec
 
 __all__ = ["Bodies", "Item", "Lane"]
 
-_NOTHING, _UNPACKED = Parcel(()), Parcel(())
+_UNPACKED = Parcel(())
 
 
 class Bodies:
@@ -76,7 +76,7 @@ class Item:
         """
         call = self.call
         self.body = bodies.number_of(call)
-        payload = _NOTHING
+        payload = EMPTY
         if call.inputs or call.task.methods:
             asks = any(each.source is Source.CONTEXT for each in call.inputs)
             attempt = call.attempt if asks or call.task.methods else None
@@ -127,7 +127,4 @@ class Lane:
 
     def take_back(self) -> list[Item]:
         """Return the calls it has not begun, in their order; it never will."""
-        items = [self.calls.pop(number) for number in self.worker.tokens.take_back()]
-        for item in items:
-            item.lane = None
-        return items
+        return [self.calls.pop(number) for number in self.worker.tokens.take_back()]

@@ -11,6 +11,7 @@ import array
 import errno
 import mmap
 import os
+import select
 import socket
 import struct
 import tempfile
@@ -21,7 +22,7 @@ from typing import ClassVar, NamedTuple, Self
 
 from dotflow_like.execute.workers.pickling import LARGE, Buffer
 
-__all__ = ["Channel", "Message", "Parcel"]
+__all__ = ["EMPTY", "Channel", "Message", "Parcel", "can_be_read"]
 
 _HEAD = struct.Struct("<IBBxxIIQd")  # the mark, kind, whether by descriptor, frames, number, bytes, extra
 _MARK = 0xD07F10E5
@@ -85,7 +86,7 @@ class Parcel:
             os.close(self.descriptor)
 
 
-NOTHING = Parcel(())
+EMPTY = Parcel(())
 
 
 class Channel:
@@ -111,7 +112,7 @@ class Channel:
         """Return the descriptor to wait on."""
         return self._socket.fileno()
 
-    def post(self, kind: int, number: int = 0, extra: float = 0.0, parcel: Parcel = NOTHING) -> None:
+    def post(self, kind: int, number: int = 0, extra: float = 0.0, parcel: Parcel = EMPTY) -> None:
         """Take up a message; `flush` sends it."""
         large = parcel.descriptor >= 0
         head = _HEAD.pack(_MARK, kind, large, parcel.count, number, parcel.size, extra)
@@ -213,6 +214,13 @@ class Channel:
         return messages
 
 
+def can_be_read(descriptor: int, patience: float) -> bool:
+    """Wait so many seconds for something to come; not by `select`, which knows no descriptor above 1023."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(patience * 1000))
+
+
 def _memory() -> int:
     """Return the descriptor of a new piece of memory; where there is none without a name, of a file without one."""
     if hasattr(os, "memfd_create"):
@@ -239,9 +247,8 @@ def _up(at: int) -> int:
 class _Memory(mmap.mmap):
     """A received parcel, for as long as somebody looks at it."""
 
-    living: ClassVar[set[int]] = (
-        set()
-    )  # by id: adding and discarding need no lock, and may be done in a finalizer
+    # by id: adding and discarding need no lock, and may be done in a finalizer
+    living: ClassVar[set[int]] = set()
 
     def __new__(cls, descriptor: int, size: int) -> Self:
         made = super().__new__(cls, descriptor, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)

@@ -7,7 +7,6 @@ import contextvars
 import fcntl
 import json
 import os
-import select
 import signal
 import socket
 import sys
@@ -21,7 +20,7 @@ from dotflow_like.declare.task import Task
 from dotflow_like.errors import NotSerializable
 from dotflow_like.execute.call import Call, perform
 from dotflow_like.execute.workers import protocol
-from dotflow_like.execute.workers.channel import Channel, Message, Parcel
+from dotflow_like.execute.workers.channel import EMPTY, Channel, Message, Parcel, can_be_read
 from dotflow_like.execute.workers.copies import forget_copies, keep_namespaces, share_namespaces
 from dotflow_like.execute.workers.logs import apply_levels, forward_logs
 from dotflow_like.execute.workers.pickling import Buffer, dumps, keep_shared, loads
@@ -45,7 +44,6 @@ _IDLE = 60.0
 _EVERY = 0.05
 """Seconds: progress is told no more often."""
 _NEVER = float("-inf")
-_NO_PARCEL = Parcel(())
 
 
 def main(channel: int, tokens: int, lifeline: int) -> None:
@@ -89,10 +87,8 @@ class _Server:
     def serve(self) -> None:
         while (message := self._next()) is not None:
             kind = message.kind
-            if (
-                message.frames is None
-            ):  # too many files are open here; what has not begun is for another worker
-                return
+            if message.frames is None:
+                return  # too many files are open here: what has not begun is for another worker
             if kind in (protocol.CALL, protocol.TIMED_CALL):
                 if self._tokens.take(message.number):
                     self._serve_call(message)
@@ -107,7 +103,7 @@ class _Server:
                 self.send(protocol.ENDED, extra=self._is_clean())
             # else the wish to stop a call that has ended meanwhile
 
-    def send(self, kind: int, number: int = 0, extra: float = 0.0, parcel: Parcel = _NO_PARCEL) -> None:
+    def send(self, kind: int, number: int = 0, extra: float = 0.0, parcel: Parcel = EMPTY) -> None:
         """Send a message, from any thread, also out of a finalizer in the middle of another."""
         with self._sending:
             self._channel.post(kind, number, extra, parcel)
@@ -153,7 +149,7 @@ class _Server:
 
     def _next(self) -> Message | None:
         while not self._messages:
-            if not self._settings and not _can_be_read(self._channel.fileno(), _IDLE):
+            if not self._settings and not can_be_read(self._channel.fileno(), _IDLE):
                 return None
             self._messages.extend(self._channel.receive(wait=True) or ())
             if self._channel.ended:
@@ -286,7 +282,7 @@ class _WorkerCall(Call):
 
 def _success(value: Any) -> tuple[int, Parcel]:
     if value is None:
-        return protocol.NOTHING, _NO_PARCEL
+        return protocol.NOTHING, EMPTY
     if isinstance(value, Encoded):
         return protocol.ENCODED, Parcel([[value.data]])
     try:
@@ -328,13 +324,6 @@ def _is_older_than_its_code(started: float) -> bool:
     return False
 
 
-def _can_be_read(descriptor: int, patience: float) -> bool:
-    """Wait so many seconds for something to come; not by `select`, which knows no descriptor above 1023."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(patience * 1000))
-
-
 def _die_with_parent(lifeline: int) -> None:
     """Have this process, and all it starts, killed when the other end of `lifeline` closes.
 
@@ -345,7 +334,7 @@ def _die_with_parent(lifeline: int) -> None:
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgid(0))
         fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-        if not _can_be_read(lifeline, 0):
+        if not can_be_read(lifeline, 0):
             return  # else it has closed before
         os.killpg(0, signal.SIGKILL)
 

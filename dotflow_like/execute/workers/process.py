@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -15,7 +14,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from dotflow_like.execute.workers.channel import Channel
+from dotflow_like.execute.workers.channel import Channel, can_be_read
 from dotflow_like.execute.workers.tokens import Tokens
 
 __all__ = ["Worker", "in_words"]
@@ -87,9 +86,7 @@ class Worker:
             return True
         if self.death is not None:
             # its exit status is not fetched here: until it is, the number of its group is nobody else's
-            poll = select.poll()
-            poll.register(self.death, select.POLLIN)
-            return bool(poll.poll(patience * 1000))
+            return can_be_read(self.death, patience)
         until = time.monotonic() + patience
         while not self._fetch(os.WNOHANG):
             if time.monotonic() >= until:
