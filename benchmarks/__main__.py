@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.measure import BARE_REFERENCE, OURS, Benchmark, Figures, measured
 
-_ROW = "{:<26} {:>11} {:>11} {:>11} {:>7} {:>5}  {:<6} {:>7}  {}"
+_ROW = "{:<26} {:>11} {:>11} {:>11} {:>8} {:>5}  {:<6} {:>7}  {}"
 _HEAD = ("", "steady", "median", "best", "target", "goal", "", "ratio", "")
 
 
@@ -60,7 +60,7 @@ def table(benchmark: Benchmark, figures: dict[str, Figures], fastest: float) -> 
             continue
         target = goal = verdict = ratio = ""
         if who == OURS:
-            target = f"{benchmark.target:g} x" if benchmark.to else f"<= {benchmark.target:g}"
+            target = benchmark.demand
             goal = f"{benchmark.goal:g}" if benchmark.goal else "-"
             verdict = _verdict(benchmark, steady)
         elif OURS in steady:
@@ -77,12 +77,13 @@ def table(benchmark: Benchmark, figures: dict[str, Figures], fastest: float) -> 
 def _verdict(benchmark: Benchmark, steady: dict[str, float]) -> str:
     """Return how we stand: to the target itself, or to a peer's figure."""
     ours, target, goal = steady[OURS], benchmark.target, benchmark.goal
-    if benchmark.to is None:
+    if benchmark.to is None and not benchmark.more_is_better:
         return "goal" if goal is not None and ours <= goal else "ok" if ours <= target else "over"
-    if benchmark.to not in steady:
-        return "?"
-    times = benchmark.times_better(ours, steady[benchmark.to])
-    return "goal" if goal is not None and times >= goal else "ok" if times >= target else "under"
+    if benchmark.to is not None:
+        if benchmark.to not in steady:
+            return "?"
+        ours = benchmark.times_better(ours, steady[benchmark.to])
+    return "goal" if goal is not None and ours >= goal else "ok" if ours >= target else "under"
 
 
 def _legend(loops: list[float]) -> str:
@@ -150,6 +151,9 @@ def _versions() -> str:
         "doit",
         "joblib",
         "ray",
+        "huey",
+        "dbos",
+        "redun",
     ):
         try:
             found.append(f"{name} {version(name)}")

@@ -36,3 +36,8 @@ def array(number: int, size: int) -> Any:
     import numpy as np
 
     return np.full(size // 8, float(number))
+
+
+def text(number: int) -> str:
+    """Return a text of 1 MB, all of this number's last digit."""
+    return str(number % 10) * 1_000_000

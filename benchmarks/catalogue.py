@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import chain, imports, large, layered, memory, parallel, resume, retry
+from benchmarks import chain, durable, imports, large, layered, memory, parallel, resume, retry
 from benchmarks.measure import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -23,5 +23,12 @@ BENCHMARKS: dict[str, Benchmark] = {
         large.BYTES,
         large.ARRAYS,
         memory.MEMORY,
+        durable.FULL,
+        durable.PROCESS,
+        durable.PARALLEL,
+        durable.COMMIT,
+        resume.SQLITE,
+        resume.LONG,
+        memory.RESULTS,
     )
 }

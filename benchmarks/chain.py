@@ -64,11 +64,17 @@ def hamilton(size: int) -> Generator[Work, Any, None]:
 
 @functools.cache
 def hamilton_driver(size: int) -> Any:
-    from hamilton import ad_hoc_utils, driver
+    from hamilton import driver
+
+    return driver.Builder().with_modules(hamilton_module(size)).build()
+
+
+@functools.cache
+def hamilton_module(size: int) -> Any:
+    from hamilton import ad_hoc_utils
 
     sys.setrecursionlimit(100_000)  # it walks the graph recursively
-    module = ad_hoc_utils.create_temporary_module(*named_functions(chain_needs(size)))
-    return driver.Builder().with_modules(module).build()
+    return ad_hoc_utils.create_temporary_module(*named_functions(chain_needs(size)))
 
 
 def dask(size: int) -> Generator[Work, Any, None]:

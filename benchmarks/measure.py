@@ -66,7 +66,7 @@ class Benchmark:
         size: how many tasks, or MB, or 1.
         unit: `us per task`; `tasks/s` or `MB/s`, of which more is better; `ms`; `%` and `MB`, which are samples
             as they are.
-        target: what our figure may be at most.
+        target: what our figure may be at most; where more is better, at least.
         goal: what it should become; None if there is none.
         ours: measures this library.
         peers: measure the others.
@@ -111,20 +111,27 @@ class Benchmark:
         """Return the median of what the samples would be at the speed of this bare loop."""
         if not self.scaled:
             return of.median
-        power = -1 if self._more_is_better else 1
+        power = -1 if self.more_is_better else 1
         return median(
             sample * (fastest / bare) ** power for sample, bare in zip(of.samples, of.bare, strict=True)
         )
 
     def times_better(self, ours: float, other: float) -> float:
-        return ours / other if self._more_is_better else other / ours
+        return ours / other if self.more_is_better else other / ours
 
     def best(self, of: Figures) -> float:
-        return max(of.samples) if self._more_is_better else min(of.samples)
+        return max(of.samples) if self.more_is_better else min(of.samples)
 
     @property
-    def _more_is_better(self) -> bool:
+    def more_is_better(self) -> bool:
         return self.unit.endswith("/s")
+
+    @property
+    def demand(self) -> str:
+        """Return the target as it is printed."""
+        if self.to:
+            return f"{self.target:.3g} x"
+        return f"{'>=' if self.more_is_better else '<='} {self.target:g}"
 
 
 @dataclass

@@ -1,6 +1,7 @@
-"""The parent's memory while 10,000 results of 10 kB each, 100 MB in all, come from two workers and go to files.
+"""How far a process grows while results pass through it on their way to disk.
 
-The peers write each result to a file of its own as it comes, in order, and let go of it.
+In parallel 10,000 results of 10 kB each, 100 MB in all, come from two workers and go to files; the pools write each
+to a file of its own as it comes, in order, and let go of it. In sequence 200 tasks return a text of 1 MB each.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bodies import blob
+from benchmarks.bodies import blob, text
 from benchmarks.graphs import scratch
 from benchmarks.measure import Benchmark, Contestant, Unmeasured, Work
 from benchmarks.pools import EXECUTOR, WORKERS, executor, multiprocessing_pool
@@ -80,6 +81,44 @@ def joblib(numbers: list[int]) -> Iterable[bytes]:
     return results
 
 
+def ours_in_sequence(size: int) -> Generator[Work, Any, None]:
+    from dotflow_like import Manager, task
+
+    with scratch() as folder:
+        tasks = [task(text, name=f"n{i}").bind(number=i) for i in range(size)]
+        run = yield lambda: Manager(tasks=tasks, storage=f"sqlite:///{folder}/runs.db")
+        run.raise_for_failure()
+        assert run.tasks[-1].result == text(size - 1)
+
+
+def dotflow_in_sequence(size: int) -> Generator[Work, Any, None]:
+    """Its `start()` with file storage."""
+    from dotflow import Config, DotFlow, action
+    from dotflow.providers import LogDefault, StorageFile
+
+    with scratch() as folder:
+        flow = DotFlow(config=Config(storage=StorageFile(path=str(folder)), log=LogDefault(level="ERROR")))
+        for i in range(size):
+            flow.task.add(step=action(functools.partial(text, i)))
+        yield flow.start
+        assert flow.task.queue[-1].current_context.storage == text(size - 1)
+
+
+def joblib_in_sequence(size: int) -> Generator[Work, Any, None]:
+    """Calls of a function with its cache, each result let go of."""
+    from joblib import Memory
+
+    with scratch() as folder:
+        cached = Memory(folder, verbose=0).cache(text)
+
+        def work() -> None:
+            for i in range(size):
+                cached(i)
+
+        yield work
+        assert cached(size - 1) == text(size - 1)
+
+
 def growth(contestant: Contestant, size: int) -> float:
     """Return by how much the memory of this process was larger at its peak than before the work, in MB."""
     steps = contestant(size)
@@ -128,6 +167,21 @@ MEMORY = Benchmark(
         "dask": _STORE,
         "ray": _STORE,
     },
+    growth,
+    scaled=False,
+    rounds=3,
+    fresh=True,
+)
+
+RESULTS = Benchmark(
+    "result-memory",
+    "how far the process grows while 200 tasks one after another return 1 MB each",
+    200,
+    "MB",
+    40,
+    None,
+    ours_in_sequence,
+    {"dotflow": dotflow_in_sequence, "joblib.Memory": joblib_in_sequence},
     growth,
     scaled=False,
     rounds=3,

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
         UnknownMode,
         WorkerDied,
     )
-    from dotflow_like.manager import Manager, Run, Workflow
+    from dotflow_like.manager import Manager, Workflow
     from dotflow_like.model.context import Context, TaskContext
     from dotflow_like.model.policy import RetryPolicy
     from dotflow_like.model.records import Attempt, TaskError
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from dotflow_like.record.types import register
     from dotflow_like.report.observers import Metrics, Tracer
     from dotflow_like.report.result import TaskRun
+    from dotflow_like.run import Run
 
 __all__ = [
     "ANY",
@@ -128,7 +129,7 @@ __all__ = [
 _PLACES = {
     "config": ("Config",),
     "declare.task": ("Task", "task"),
-    "manager": ("Manager", "Run", "Workflow"),
+    "manager": ("Manager", "Workflow"),
     "model.context": ("Context", "TaskContext"),
     "model.policy": ("RetryPolicy",),
     "model.records": ("Attempt", "TaskError"),
@@ -139,6 +140,7 @@ _PLACES = {
     "record.types": ("register",),
     "report.observers": ("Metrics", "Tracer"),
     "report.result": ("TaskRun",),
+    "run": ("Run",),
 }
 _PLACE_OF = dict.fromkeys(__all__, "errors") | {
     name: place for place, names in _PLACES.items() for name in names

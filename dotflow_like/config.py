@@ -25,6 +25,10 @@ if TYPE_CHECKING:  # what is only named in annotations is not worth its time to 
     from pathlib import Path
     from uuid import UUID
 
+    from dotflow_like.record.codec import JsonCodec
+    from dotflow_like.record.sqlite import Database
+    from dotflow_like.record.types import TypeRegistry
+
 __all__ = ["Config", "Order", "RunOptions", "open_journal"]
 
 
@@ -48,6 +52,14 @@ class Config:
         max_tasks_per_worker: after so many tasks a worker process is replaced. Default: never.
         contextvars: context variables that have in worker processes the values they have where the run is
             started; the values have to be picklable. In threads every variable has. Default: none.
+        codec: how results are stored. `json` (default): exactly, as tagged JSON, what that has a form for. `pickle`:
+            the same, and any other object that can be pickled as a signed pickle, which is loaded only if the
+            signature is right.
+        key_file: where the key lies that signs pickles; made when it is needed first, readable for its owner
+            alone. Keep it outside of the store. Default: `dotflow_like/key` in `$XDG_CONFIG_HOME` or `~/.config`.
+        max_crashes: a run whose process died so many times in a row, each time after a body had begun and with
+            no task completed in between, fails when it is resumed, without running anything. Default 3; None
+            for no limit.
 
     Raises:
         ConfigError: a value that cannot work.
@@ -62,6 +74,9 @@ class Config:
     worker_init: Callable[[], object] | None = None
     max_tasks_per_worker: int | None = None
     contextvars: Iterable[ContextVar[Any]] = ()
+    codec: Literal["json", "pickle"] = "json"
+    key_file: str | Path | None = None
+    max_crashes: int | None = 3
 
     def __post_init__(self) -> None:
         if self.storage == "" or not isinstance(self.storage, Storage | str | os.PathLike | None):
@@ -76,6 +91,7 @@ class Config:
             raise ConfigError(str(error)) from None
         _check_count(self.max_workers, "max_workers")
         _check_count(self.max_tasks_per_worker, "max_tasks_per_worker")
+        _check_count(self.max_crashes, "max_crashes")
         if self.start_method not in ("spawn", "fork"):
             raise ConfigError(f"start_method is {self.start_method!r}; there are 'spawn' and 'fork'")
         if self.start_method == "fork" and not hasattr(os, "fork"):
@@ -85,6 +101,14 @@ class Config:
                 f"worker_init is {self.worker_init!r}; give a function that is called without arguments, not an async one"
             )
         object.__setattr__(self, "contextvars", _variables(self.contextvars))
+        if self.codec not in ("json", "pickle"):
+            raise ConfigError(f"codec is {self.codec!r}; there are 'json' and 'pickle'")
+        if self.key_file is not None:
+            path = os.fspath(self.key_file) if isinstance(self.key_file, str | os.PathLike) else ""
+            if not isinstance(path, str) or not path or "\0" in path:
+                raise ConfigError(f"key_file is {self.key_file!r}; give the path of a file")
+            if self.codec != "pickle":
+                raise ConfigError("key_file= goes with codec='pickle': nothing else is signed")
 
     @property
     def workers(self) -> WorkerSettings:
@@ -118,6 +142,7 @@ class RunOptions(TypedDict, total=False):
     max_workers: int | None
     timeout: float | None
     on_code_change: str
+    idempotency_key: str | None
 
 
 @dataclass(slots=True)
@@ -139,6 +164,7 @@ class Order:
     max_workers: int | None = None
     timeout: float | None = None
     on_code_change: str = "reuse"
+    idempotency_key: str | None = None
     isolates: bool = field(default=True, init=False)  # False: all of it runs in this process, for a test
 
     def __post_init__(self) -> None:
@@ -206,7 +232,14 @@ class Order:
                 raise ConfigError(
                     f"{word} is {getattr(self, word)!r}; there are {', '.join(map(repr, allowed))}"
                 )
-        if self.resume and self.workflow_id is None:
+        key = self.idempotency_key
+        if key is not None and (not isinstance(key, str) or not key):
+            raise ConfigError(f"idempotency_key is {key!r}; give a text that is not empty")
+        if key is not None and not self.config.keeps:
+            raise ConfigError(
+                "idempotency_key= needs a storage that outlives the run: storage='sqlite:///runs.db', or any other"
+            )
+        if self.resume and self.workflow_id is None and key is None:
             raise ConfigError("resume=True needs workflow_id=: the name of the run to go on with")
         if self.resume and not self.config.keeps:
             raise ConfigError(
@@ -248,14 +281,38 @@ def open_journal(config: Config, definition: Definition) -> Journal:
     """
     if not config.keeps:
         return MemoryJournal()
-    from dotflow_like.record.codec import JsonCodec
     from dotflow_like.record.keyvalue import KeyValueJournal
-    from dotflow_like.record.storage.urls import open_storage
+    from dotflow_like.record.storage.urls import open_place
     from dotflow_like.record.types import TypeRegistry
 
     assert config.storage is not None
-    storage = open_storage(config.storage)
+    place = open_place(config.storage)
     types = TypeRegistry()
     for function in dict.fromkeys(each.fn for task in definition.tasks for each in (task, *task.methods)):
         types.collect_from(function)
-    return KeyValueJournal(storage, JsonCodec(types))
+    codec = _open_codec(config, types, place)
+    if isinstance(place, Storage):
+        return KeyValueJournal(place, codec)
+    from dotflow_like.record.sql import SqlJournal
+
+    return SqlJournal(place, codec)
+
+
+def _open_codec(config: Config, types: TypeRegistry, place: Storage | Database) -> JsonCodec:
+    from dotflow_like.record.codec import JsonCodec
+
+    if config.codec == "json":
+        return JsonCodec(types)
+    from dotflow_like.record.codec_key import KeyFile
+    from dotflow_like.record.codec_pickle import PickleCodec
+    from dotflow_like.record.storage.files import FileStorage
+
+    key_file = KeyFile(config.key_file)
+    if isinstance(place, FileStorage):
+        key_file.check([place._root])
+    elif isinstance(place, Storage):
+        key_file.check()  # where it keeps its bytes only its author knows
+    else:
+        beside = [place.path + ending for ending in ("", "-wal", "-shm", "-journal")]
+        key_file.check([*beside, place.locks])
+    return PickleCodec(types, key_file)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from datetime import datetime, timedelta
+from typing import Any
 
+from dotflow_like.model.metadata import REASON, Metadata
 from dotflow_like.model.records import NO_METADATA, Attempt, TaskError, made
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus
 from dotflow_like.record.journal import Claim
@@ -15,20 +18,24 @@ __all__ = ["closed", "completed", "is_scheduled", "opened", "scheduled"]
 _SCHEDULED, _RUNNING, _COMPLETED = AttemptStatus.SCHEDULED, AttemptStatus.RUNNING, AttemptStatus.COMPLETED
 _SUCCESS = AttemptOutcome.SUCCESS
 
+_LENGTH = 300
+"""Characters of a reason that are kept."""
+
 
 def opened(run: TaskRun, claim: Claim, at: datetime) -> Attempt:
     """Open the next attempt of a task, or the one that is scheduled."""
-    last, number = run._last, 1
+    last, number, metadata = run._last, 1, NO_METADATA
     if last is not None:
+        metadata = _first_metadata(run, last)
         if last.status is _SCHEDULED:
             number, at = last.number, max(at, last.scheduled_at)
         else:
             number = last.number + 1
             run._before += (last,)
-    workflow_id, owner, fence = claim
+    workflow_id, owner, fence, _ = claim
     attempt: Attempt = made(Attempt, (
         workflow_id, run._node.key, number, _RUNNING, None, at, at, None,
-        owner, fence, None, None, NO_METADATA, run._generation,
+        owner, fence, None, None, metadata, run._generation,
     ))  # fmt: skip
     run._last = attempt
     return attempt
@@ -46,6 +53,8 @@ def completed(run: TaskRun, at: datetime, worker: str | None, elapsed: float | N
             at = started  # the clock was set back
         elif elapsed is not None:
             started = max(started, at - timedelta(seconds=elapsed))  # its body waited for its turn
+    if metadata is not NO_METADATA:
+        metadata = _recorded(metadata)
     attempt: Attempt = made(Attempt, (
         workflow_id, key, number, _COMPLETED, _SUCCESS, scheduled_at, started, at,
         owner, fence, worker, None, metadata, generation,
@@ -67,7 +76,14 @@ def closed(
     assert last is not None, "it was opened"
     # the clock may have been set back; one that never started ends at the time it was to
     ended = last.scheduled_at if last.started_at is None else max(at, last.started_at)
-    attempt = last._replace(status=status, outcome=outcome, finished_at=ended, error=error, worker=worker)
+    attempt = last._replace(
+        status=status,
+        outcome=outcome,
+        finished_at=ended,
+        error=error,
+        worker=worker,
+        metadata=_recorded(last.metadata),
+    )
     run._last = attempt
     return attempt
 
@@ -85,7 +101,7 @@ def scheduled(run: TaskRun, at: datetime, delay: float) -> Attempt:
         finished_at=None,
         worker=None,
         error=None,
-        metadata=NO_METADATA,
+        metadata=_first_metadata(run, last),
     )
     run._before += (last,)
     run._last = attempt
@@ -95,3 +111,26 @@ def scheduled(run: TaskRun, at: datetime, delay: float) -> Attempt:
 def is_scheduled(run: TaskRun) -> bool:
     """Return whether the last attempt of a task waits for its time."""
     return run._last is not None and run._last.status is _SCHEDULED
+
+
+def _first_metadata(run: TaskRun, last: Attempt) -> MutableMapping[str, Any]:
+    """Return what the attempt after `last` begins with: why there is one, if it or one before it failed."""
+    if last.generation != run._generation:
+        return NO_METADATA  # the task begins anew
+    reason: Any
+    if last.status is not AttemptStatus.FAILED:  # but scheduled, or stopped before it came to its end
+        reason = last.metadata.get(REASON)
+    elif last.error is not None:
+        reason = f"{last.error.exception}: {last.error.message}"
+    else:
+        reason = str(last.outcome)
+    if not isinstance(reason, str):
+        return NO_METADATA
+    return {REASON: reason if len(reason) <= _LENGTH else f"{reason[: _LENGTH - 1]}…"}
+
+
+def _recorded(metadata: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Return metadata as a row keeps it: a body that was given up may go on writing into its own."""
+    if not metadata:
+        return NO_METADATA
+    return metadata.plain() if type(metadata) is Metadata else metadata

@@ -12,9 +12,11 @@ from typing import Any
 
 from dotflow_like.declare.signature import Role, Signature, signature_of
 from dotflow_like.declare.task import Task
+from dotflow_like.errors import NotSerializable
 from dotflow_like.execute.control import Control
 from dotflow_like.model.context import Context, Progress, TaskContext
-from dotflow_like.model.records import Attempt, Reference, TaskError
+from dotflow_like.model.metadata import Metadata
+from dotflow_like.model.records import Attempt, Reference, TaskError, made
 from dotflow_like.plan.inputs import Input, Need, Source, gathered
 from dotflow_like.record.journal import Codec, Encoded
 
@@ -37,6 +39,7 @@ class Call:
         codec: encodes the result; None to keep it as it is.
         control: what the run was asked; None in a worker process.
         stop_asked: whether this body was asked to end.
+        noted: what a body that runs here notes about its attempt; None if it does not take `ctx`.
         outcome: how it ended; set once it has.
         worker: which worker ran it; None for the run's own thread.
         elapsed: seconds its body took, if the executor says so: it may have waited for its turn there.
@@ -48,6 +51,7 @@ class Call:
         "control",
         "elapsed",
         "inputs",
+        "noted",
         "outcome",
         "params",
         "previous",
@@ -78,6 +82,7 @@ class Call:
         self.codec = codec
         self.control = control
         self.stop_asked = False
+        self.noted: Metadata | None = None
         self.worker: str | None = None
         self.elapsed: float | None = None
 
@@ -89,6 +94,20 @@ class Call:
         """Tell the run how far the body has come: what `ctx.progress` does."""
         if self.control is not None:
             self.control.report(self, progress)
+
+    def take_note(self, metadata: Mapping[str, Any]) -> None:
+        """Make this the metadata of the attempt: what its body, which ran elsewhere, has noted at its end."""
+        known = self._metadata()
+        known.clear()
+        known.update(metadata)
+
+    def _metadata(self) -> Metadata:
+        """Return the attempt's metadata, to be written to: of an attempt that a run has opened, what its row will say."""
+        metadata = self.attempt.metadata
+        if type(metadata) is not Metadata:
+            metadata = Metadata(metadata)
+            self.attempt = made(Attempt, (*self.attempt[:-2], metadata, self.attempt.generation))
+        return metadata
 
 
 class Outcome:
@@ -130,13 +149,13 @@ def perform(call: Call) -> Outcome:
         else:
             value = task.fn()
         if value is None:
-            if call.codec is None:
+            if call.codec is None and not call.noted:
                 return _NOTHING
         elif hasattr(value, "__await__"):
             value = _awaited(value)
         return _returned(call, value)
     except BaseException as error:  # what it means, KeyboardInterrupt and SystemExit too, the kernel decides
-        return Outcome(error=_from_body(error))
+        return _failed(call, error)
 
 
 async def perform_async(call: Call) -> Outcome:
@@ -145,7 +164,7 @@ async def perform_async(call: Call) -> Outcome:
         task = call.task
         return _returned(call, await _called(task.fn, task.signature, _filled(call)))
     except BaseException as error:  # as above; a CancelledError too
-        return Outcome(error=_from_body(error))
+        return _failed(call, error)
 
 
 def is_async(task: Task[..., Any]) -> bool:
@@ -160,11 +179,24 @@ def is_async(task: Task[..., Any]) -> bool:
 
 
 def _returned(call: Call, value: Any) -> Outcome:
+    if call.noted:
+        problem = call.noted.settle()
+        if problem is not None:
+            raise NotSerializable(problem)
     if type(value) is Context:
         value = value.storage
     if call.codec is not None:
         return Outcome(Encoded(call.codec.encode(value)))
     return _NOTHING if value is None else Outcome(value)
+
+
+def _failed(call: Call, error: BaseException) -> Outcome:
+    if call.noted:
+        problem = call.noted.settle()
+        if problem is not None:
+            with suppress(Exception):  # an error may take no notes
+                error.add_note(f"Not kept: {problem}")
+    return Outcome(error=_from_body(error))
 
 
 def _filled(call: Call) -> dict[str, Any]:
@@ -182,6 +214,7 @@ def _filled(call: Call) -> dict[str, Any]:
         elif source is Source.PREVIOUS:
             filled[name] = _previous(call)
         else:
+            call.noted = call._metadata()
             attempt = call.attempt
             filled[name] = TaskContext(
                 attempt.workflow_id, attempt.task_id, attempt, call.params, call.asked_to_stop, call.report

@@ -29,6 +29,7 @@ from dotflow_like.model.context import Progress
 from dotflow_like.model.records import (
     RESULT,
     Checkpoint,
+    Discard,
     Reference,
     TaskError,
     TaskRecord,
@@ -37,7 +38,7 @@ from dotflow_like.model.records import (
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus, TaskStatus
 from dotflow_like.plan.plan import Plan
 from dotflow_like.plan.resume import Decision
-from dotflow_like.record.journal import Change, Claim, Journal, after, reopening
+from dotflow_like.record.journal import Change, Claim, Journal, after
 from dotflow_like.report.events import (
     RunEnded,
     RunStarted,
@@ -68,11 +69,14 @@ class Settings(NamedTuple):
         keep_going: whether other tasks still start after one failed.
         timeout: seconds the run may take; None for no limit.
         grace: seconds that running bodies have to end after the run was asked to stop.
+        max_crashes: how many owners in a row may have died, with no task completed in between, before the run
+            is stopped; None for no limit.
     """
 
     keep_going: bool = False
     timeout: float | None = None
     grace: float = 10.0
+    max_crashes: int | None = 3
 
 
 class Kernel:
@@ -87,6 +91,7 @@ class Kernel:
         observer: told every event; None when nobody watches.
         settings: how the run behaves.
         clock: time.
+        lock: descriptor of the run's kernel lock, which its workers hold too; None if there is none.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class Kernel:
         observer: Observer | None,
         settings: Settings,
         clock: Clock,
+        lock: int | None = None,
     ) -> None:
         self._plan = plan
         self._params = plan.params
@@ -109,6 +115,7 @@ class Kernel:
         self._observer = observer
         self._settings = settings
         self._now = clock.now
+        self._lock = lock
         self._at = clock.now()
         self._codec = journal.codec
         self._inbox = Inbox()
@@ -128,6 +135,7 @@ class Kernel:
         # how the run stands
         self._failed = False
         self._timed_out = False
+        self._crashed = False  # too often
         self._halted = False  # nothing new starts
         self._stopping = False  # nothing starts at all
         # what this turn has brought
@@ -139,7 +147,7 @@ class Kernel:
         """Run to the end. What user code raises ends up in the view; what the journal raises is raised."""
         executor = self._executor
         self._reports.begin()
-        executor.open(self._inbox, self._journal.codec)
+        executor.open(self._inbox, self._journal.codec, self._lock)
         try:
             self._begin()
             if self.control.stop is not None:
@@ -183,10 +191,13 @@ class Kernel:
         self._records = dict(plan.records)
         if not plan.resumed:  # known, and to start over
             for key in self._records:
-                self._reopen(key, discard=True)
+                self._discard(key)
         if self._records:
             for run in view.tasks:
                 self._restored(run, plan.decisions)
+        most = self._settings.max_crashes
+        if self._claim is not None and most is not None and self._claim.crashes >= most:
+            self._crashed = self._halted = True
         self._readiness.begin(view.tasks)
 
     def _open_ready(self) -> None:
@@ -265,7 +276,9 @@ class Kernel:
                 self._leave_map(run)
         unfinished = any(run.status not in _SETTLED for run in view.tasks)
         reason: str | None
-        if self._timed_out:
+        if self._crashed:
+            status, reason = RunStatus.FAILED, self._why_crashed()
+        elif self._timed_out:
             status, reason = RunStatus.FAILED, "timeout"
         elif stop is not None and (unfinished or stop.status is RunStatus.CANCELLED):
             status, reason = stop
@@ -292,6 +305,20 @@ class Kernel:
                 "duration": view.duration,
             }
             self._observer(RunEnded(view.workflow_id, info))
+
+    def _why_crashed(self) -> str:
+        assert self._claim is not None, "a plan that is complete has not crashed"
+        crashes = self._claim.crashes
+        left = [
+            key
+            for key, record in self._records.items()
+            if record.attempts and record.attempts[-1].outcome is AttemptOutcome.RECOVERED
+        ]
+        return (
+            f"its process died {crashes} times in a row, with no task completed in between, while these ran: "
+            f"{', '.join(left)}; see why, then resume with Config(max_crashes={crashes + 1}) or more, or start over "
+            "with resume=False"
+        )
 
     # Attempts open
 
@@ -327,7 +354,7 @@ class Kernel:
             return
         self._records |= items.records
         for key in items.surplus:
-            self._reopen(key, discard=True)
+            self._discard(key)
         run.items = []
         pending = []
         for each in items.nodes:
@@ -352,6 +379,7 @@ class Kernel:
         if run is None:
             self._old_body_ended(call)
             return
+        run._last = call.attempt  # with what its body has noted
         outcome = call.outcome
         if outcome.error is not None:
             self._attempt_failed(run, call, outcome.error, interrupted=outcome.interrupted)
@@ -484,26 +512,23 @@ class Kernel:
         run.status = next(left, _PENDING)
         self._announce(TaskEnded, run)
 
-    def _reopen(self, key: str, *, discard: bool) -> TaskRecord | None:
-        """Take over the record of a task; None if there is none."""
-        record = self._records.get(key)
-        if record is None:
-            return None
-        changes = reopening(record, self._at, discard=discard)
-        if changes:
-            self._changes += changes
-            record = self._records[key] = after(record, changes)
-        return record
+    def _discard(self, key: str) -> None:
+        """Drop what is recorded of a task, but for its history."""
+        record = self._records[key]
+        if record.checkpoints or record.attempts:
+            self._changes.append(Discard(key))
+            self._records[key] = after(record, self._changes[-1:])
 
     def _restored(self, run: TaskRun, decisions: Mapping[str, Decision]) -> bool:
         """Take over what is recorded of a task; return whether that is all there is to do."""
         key = run._node.key
         decision = decisions.get(key)
         restored = decision is not None and decision.restored
-        discard = decision is not None and decision.discard
-        record = self._records[key] if restored else self._reopen(key, discard=discard)
-        if record is None:
+        if key not in self._records:
             return False
+        if decision is not None and decision.discard:
+            self._discard(key)
+        record = self._records[key]
         run._take_over(record.attempts)
         run._earlier = len(record.attempts)
         run._generation = record.generation
@@ -603,6 +628,7 @@ class Kernel:
     def _give_up(self, call: Call) -> bool:
         """Stop a running call; return whether its body is gone."""
         run = self._running.pop(call)
+        run._last = call.attempt  # with what its body has noted so far
         stopped = self._executor.stop(call)
         if not stopped:
             self._given_up[call] = run

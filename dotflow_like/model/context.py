@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dotflow_like import clock
+from dotflow_like.model.tagged import NAME, TaggedLogger, replaced, replacement
 
 if TYPE_CHECKING:
     from dotflow_like.model.records import Attempt
@@ -71,7 +74,8 @@ class TaskContext:
     Attributes:
         workflow_id: the run.
         task_id: the task's key in the run.
-        attempt: the attempt that is running.
+        attempt: the attempt that is running. What the body writes into `attempt.metadata`, a dict of plain data,
+            is kept in its row; that of an attempt after a failed one begins with the `reason` for it.
         params: the run's params.
     """
 
@@ -81,6 +85,7 @@ class TaskContext:
     params: Mapping[str, Any]
     _stop_asked: Callable[[], bool] = field(repr=False)
     _report: Callable[[Progress], None] = field(default=_unheard, repr=False)
+    _logger: TaggedLogger | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def cancelled(self) -> bool:
@@ -95,6 +100,41 @@ class TaskContext:
     def idempotency_key(self) -> str:
         """The same on every attempt: hand it to a receiver that de-duplicates by it."""
         return self.attempt.idempotency_key
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """The standard library's logger `dotflow_like.task`, or that of `use_logger`.
+
+        Each of its records has `workflow_id`, `task_id` and `attempt` (the number), beside what a call's `extra=`
+        brings. In a worker process too: they are logged in the run's.
+        """
+        logger = replacement(self)
+        if logger is None:
+            logger = self._logger
+        if logger is None:
+            logger = self._tagged(logging.getLogger(NAME))
+            object.__setattr__(self, "_logger", logger)  # what it is made of never changes
+        return logger
+
+    def use_logger(
+        self, logger: logging.Logger | logging.LoggerAdapter[Any]
+    ) -> AbstractContextManager[logging.LoggerAdapter[logging.Logger]]:
+        """Have `ctx.logger` write to another logger, under the same tags, for the block of a `with`.
+
+        Blocks may be nested. One holds for the code in it, what that calls, and the async tasks that starts: threads
+        and async tasks that share a `ctx` do not see each other's. A thread that is started in it sees it only if
+        it runs in a copy of the context, as those of `asyncio.to_thread` do.
+
+        Args:
+            logger: one of `logging.getLogger`, or a `LoggerAdapter` of one.
+
+        Returns:
+            What to enter; it gives the tagged logger.
+
+        Raises:
+            TypeError: it is something else.
+        """
+        return replaced(self, self._tagged(logger))
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Tell how far the body has come: it is seen at once as `TaskRun.progress`, and in the log.
@@ -120,6 +160,11 @@ class TaskContext:
                 None if message is None else str(message),
             )
         )
+
+    def _tagged(self, logger: logging.Logger | logging.LoggerAdapter[Any]) -> TaggedLogger:
+        number = self.attempt.number
+        fields = {"workflow_id": self.workflow_id, "task_id": self.task_id, "attempt": number}
+        return TaggedLogger(logger, fields)
 
 
 def _amount(name: str, value: Any) -> float:

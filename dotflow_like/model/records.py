@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -25,7 +25,7 @@ __all__ = [
     "made",
 ]
 
-NO_METADATA: Mapping[str, Any] = {}
+NO_METADATA: MutableMapping[str, Any] = {}
 
 made: Any = tuple.__new__
 """`made(kind, values)` is a named tuple of all its values in order, in half the time of calling its class."""
@@ -191,7 +191,8 @@ class Attempt(NamedTuple):
         fence: number of the claim under which it ran.
         worker: which worker ran it; None for the owner itself.
         error: why it failed; None when it did not.
-        metadata: what the task noted about it.
+        metadata: what the body noted about it, and why it follows a failed one; only `ctx.attempt.metadata` is
+            written to.
         generation: from 1; raised when the task's earlier result was discarded.
     """
 
@@ -207,7 +208,7 @@ class Attempt(NamedTuple):
     fence: int
     worker: str | None = None
     error: TaskError | None = None
-    metadata: Mapping[str, Any] = NO_METADATA
+    metadata: MutableMapping[str, Any] = NO_METADATA
     generation: int = 1
 
     @property
@@ -274,6 +275,9 @@ class RunRecord:
         finished_at: when it ended; None before.
         owner: the process that claimed it last.
         fence: number of that claim, from 1; 0 before the first.
+        crashes: how many owners in a row had died when it was claimed, after a body had begun and without a
+            task completed.
+        idempotency_key: the key it was started with; None for none.
     """
 
     workflow_id: str
@@ -288,3 +292,5 @@ class RunRecord:
     finished_at: datetime | None = None
     owner: str | None = None
     fence: int = 0
+    crashes: int = 0
+    idempotency_key: str | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from json import JSONDecoder, encoder
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dotflow_like.errors import CodecError, CorruptCheckpoint, DotflowError, NotSerializable
 from dotflow_like.record import codec_arrays, codec_classes, codec_frames, codec_values
@@ -25,11 +25,18 @@ from dotflow_like.record.codec_walk import (
 )
 from dotflow_like.record.types import TypeRegistry, kind_of, registered
 
-__all__ = ["JsonCodec"]
+if TYPE_CHECKING:
+    from dotflow_like.record import journal
+
+__all__ = ["PICKLED", "JsonCodec"]
+
+PICKLED = b"pickle "
+"""What the forms of `codec_pickle` begin with, and no JSON."""
 
 _WAYS_OUT = (
     "Return plain data (numbers, texts, lists, dicts, dataclasses, arrays), or make its class storable: "
-    "annotate the task's return type with it, or decorate it with @register"
+    "annotate the task's return type with it, or decorate it with @register; any other object that can be "
+    "pickled is stored with Config(codec='pickle')"
 )
 
 
@@ -52,11 +59,8 @@ class JsonCodec:
             object_hook=Decoding(_READERS, self.type_of).restore, parse_constant=_no_constant
         ).raw_decode
 
-    def __reduce__(self) -> tuple[type[JsonCodec], tuple[TypeRegistry]]:
-        everything = TypeRegistry()
-        for registry in reversed(self._registries):
-            everything.update(registry)
-        return JsonCodec, (everything,)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return JsonCodec, (self._all_types(),)
 
     def encode(self, value: Any) -> bytes:
         """Return the stored form of a value.
@@ -76,14 +80,15 @@ class JsonCodec:
             path = "result"
             for prefix, suffix in reversed(refusal.path):
                 path = f"{prefix}{path}{suffix}"
-            raise NotSerializable(f"`{path}` cannot be stored: {refusal}. {_WAYS_OUT}") from refusal.__cause__
+            problem, cause = f"`{path}` cannot be stored: {refusal}", refusal.__cause__
         except RecursionError:
-            raise NotSerializable(
-                f"`result` cannot be stored: it is nested too deep for what is left of the stack. {_WAYS_OUT}"
-            ) from None
-        if encoding.buffers:
-            return b"".join([text.encode("ascii"), b"\n", *encoding.buffers])
-        return text.encode("ascii")
+            cause = None
+            problem = "`result` cannot be stored: it is nested too deep for what is left of the stack"
+        else:
+            if encoding.buffers:
+                return b"".join([text.encode("ascii"), b"\n", *encoding.buffers])
+            return text.encode("ascii")
+        return self._encode_otherwise(value, problem, cause)
 
     def decode(self, data: bytes) -> Any:
         """Return the value whose stored form is `data`.
@@ -113,10 +118,31 @@ class JsonCodec:
         except RecursionError:
             raise CodecError("the stored value is nested too deep for what is left of the stack") from None
         except Exception as error:  # damaged data can make any of the readers fail in any way
-            raise CorruptCheckpoint(
-                f"the stored value cannot be read: {type(error).__name__}: {error}"
-            ) from error
-        return value
+            if not data.startswith(PICKLED):
+                raise CorruptCheckpoint(
+                    f"the stored value cannot be read: {type(error).__name__}: {error}"
+                ) from error
+        else:
+            return value
+        return self._decode_pickled(data)
+
+    def reader_for(self, data: bytes) -> journal.Reader:
+        """Return what decodes `data` in another process: it can be pickled there, and knows what this one knows."""
+        return self
+
+    def _encode_otherwise(self, value: Any, problem: str, cause: BaseException | None) -> bytes:
+        """Return the stored form of a value that JSON has none for, or raise `NotSerializable`."""
+        raise NotSerializable(f"{problem}. {_WAYS_OUT}") from cause
+
+    def _decode_pickled(self, data: bytes) -> Any:
+        """Return the value of a form that begins with `PICKLED`."""
+        raise CodecError("the stored value is a signed pickle, which is read with Config(codec='pickle')")
+
+    def _all_types(self) -> TypeRegistry:
+        everything = TypeRegistry()
+        for registry in reversed(self._registries):
+            everything.update(registry)
+        return everything
 
     def writer_of(self, kind: type) -> Writer:
         """Return what writes the instances of a class, by looking at the class alone.

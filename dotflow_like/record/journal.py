@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from threading import Lock
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from dotflow_like.errors import ClaimLost
+from dotflow_like.errors import ClaimLost, IllegalMove
 from dotflow_like.model.records import Attempt, Checkpoint, Discard, Reference, RunRecord, TaskRecord
 from dotflow_like.model.status import ATTEMPT_MOVES, AttemptOutcome, AttemptStatus, RunStatus, check_move
+
+if TYPE_CHECKING:
+    from dotflow_like.record.locks import RunLocks
 
 __all__ = [
     "Change",
@@ -20,14 +23,24 @@ __all__ = [
     "Encoded",
     "Journal",
     "MemoryJournal",
+    "Reader",
     "after",
     "claim_lost",
     "claimed",
-    "reopening",
+    "crashes_of",
+    "is_late",
+    "recovered",
 ]
 
 
-class Codec(Protocol):
+class Reader(Protocol):
+    """Turns bytes of a codec back into values."""
+
+    def decode(self, data: bytes, /) -> Any:
+        """Return the value; raise `CodecError` for bytes the codec did not make."""
+
+
+class Codec(Reader, Protocol):
     """Turns values into bytes and back, exactly."""
 
     name: str
@@ -35,8 +48,8 @@ class Codec(Protocol):
     def encode(self, value: object, /) -> bytes:
         """Return the bytes of `value`; raise `NotSerializable` if it has no exact stored form."""
 
-    def decode(self, data: bytes, /) -> Any:
-        """Return the value; raise `CodecError` for bytes `encode` did not make."""
+    def reader_for(self, data: bytes, /) -> Reader:
+        """Return what decodes `data` in another process."""
 
 
 class Encoded(NamedTuple):
@@ -46,11 +59,19 @@ class Encoded(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """The right to write to a run, until somebody claims it anew."""
+    """The right to write to a run, until somebody claims it anew.
+
+    Attributes:
+        workflow_id: the run.
+        owner: who has it, as `host:pid:token`.
+        fence: its number; each claim of a run has a higher one than those before.
+        crashes: how many owners in a row have died before, after a body had begun and without a task completed.
+    """
 
     workflow_id: str
     owner: str
     fence: int
+    crashes: int = 0
 
 
 Change = Attempt | Checkpoint | Discard | RunRecord
@@ -62,21 +83,36 @@ class Journal(ABC):
 
     Attributes:
         codec: makes the bytes of results; None for a journal that keeps objects.
+        locks: where owners of runs lock them against others of this machine; None if nowhere.
     """
 
     codec: Codec | None = None
+    locks: RunLocks | None = None
 
     @abstractmethod
     def create(self, run: RunRecord) -> bool:
-        """Record a new run; False, changing nothing, if its id is known."""
+        """Record a new run; False, changing nothing, if its id is known, or its workflow's idempotency key."""
 
     @abstractmethod
-    def claim(self, workflow_id: str, owner: str, at: datetime) -> Claim:
-        """Take a run over: raise its fence, name the owner, and refuse what earlier owners write from now on."""
+    def claim(self, workflow_id: str, owner: str, at: datetime, *, anew: bool = False) -> Claim:
+        """Take a run over: raise its fence, name the owner, and refuse what earlier owners write from now on.
+
+        Attempts that were running are closed as recovered, and crashes are counted: see `crashes_of`.
+
+        Args:
+            workflow_id: a run that is known.
+            owner: who takes it, as `host:pid:token`.
+            at: now.
+            anew: forget earlier crashes.
+        """
 
     @abstractmethod
     def run(self, workflow_id: str) -> RunRecord | None:
         """Return the row of a run, None if the id is not known."""
+
+    @abstractmethod
+    def find(self, workflow: str, idempotency_key: str) -> str | None:
+        """Return the id of the workflow's run that was started with this key, None if none was."""
 
     @abstractmethod
     def tasks(self, workflow_id: str, keys: Iterable[str]) -> dict[str, TaskRecord]:
@@ -90,14 +126,40 @@ class Journal(ABC):
     def commit(self, claim: Claim, changes: Sequence[Change]) -> None:
         """Write all of `changes`, in order, as one transaction.
 
+        An attempt that completes keeps what it was opened with: when it was scheduled, owner, fence, generation.
+
         A journal over a storage that cannot write several keys at once writes task by task, each
         with all that `changes` has of it: a reader sees an attempt closed with its result or not at all.
 
         Raises:
-            ClaimLost: somebody else has claimed the run; nothing of a task they touched is written.
+            ClaimLost: somebody else has claimed the run; nothing of a task they touched is written, but for
+                an attempt of this claim that comes to its end here: its outcome is now `discarded`.
             IllegalMove: an attempt cannot go to that status; nothing is written.
             StorageError: it could not be written.
         """
+
+    def start(self, claim: Claim, attempt: Attempt) -> bool:
+        """Record that an attempt is running; False, changing nothing, when it was started already.
+
+        Of several that start the same attempt at once, under one claim, one gets True.
+
+        Args:
+            claim: the run's.
+            attempt: as it is to be: running.
+
+        Raises:
+            IllegalMove: it has ended without having been started.
+            ClaimLost: somebody else has claimed the run.
+            StorageError: it could not be written.
+        """
+        try:
+            self.commit(claim, [attempt])
+        except IllegalMove:
+            record = self.tasks(attempt.workflow_id, [attempt.task_id])[attempt.task_id]
+            if not any(each.number == attempt.number and each.started_at for each in record.attempts):
+                raise
+            return False
+        return True
 
     @abstractmethod
     def reference(self, workflow_id: str, key: str, name: str) -> Reference:
@@ -133,30 +195,46 @@ def after(record: TaskRecord, changes: Iterable[Change]) -> TaskRecord:
     return TaskRecord(record.task_id, tuple(attempts), checkpoints, generation)
 
 
-def reopening(record: TaskRecord, at: datetime, *, discard: bool) -> list[Change]:
-    """Return the changes with which a run's next owner takes over what is recorded of a task.
+def recovered(attempt: Attempt, at: datetime) -> Attempt:
+    """Return an attempt that was running when its process ended, as the next owner closes it."""
+    return attempt._replace(
+        status=AttemptStatus.FAILED,
+        outcome=AttemptOutcome.RECOVERED,
+        finished_at=max(at, attempt.started_at or at),
+    )
 
-    An attempt that was running when its process ended is closed as recovered; with `discard` its
-    checkpoints go too.
+
+def is_late(change: Change, attempt: Attempt, claim: Claim) -> bool:
+    """Return whether a change under a lost claim ends an attempt that the next owner has recovered."""
+    return (
+        type(change) is Attempt
+        and change.finished_at is not None
+        and (change.task_id, change.number) == (attempt.task_id, attempt.number)
+        and attempt.outcome is AttemptOutcome.RECOVERED
+        and attempt.fence == claim.fence
+    )
+
+
+def crashes_of(run: RunRecord, statuses: Collection[AttemptStatus], *, anew: bool) -> int:
+    """Return how many owners of a run have died in a row, after a body had begun and with no task completed.
+
+    Args:
+        run: its row, as its last owner left it.
+        statuses: those of the attempts made under its last claim.
+        anew: forget them.
     """
-    changes: list[Change] = []
-    last = record.attempts[-1] if record.attempts else None
-    if last is not None and last.status is AttemptStatus.RUNNING:
-        ended = max(at, last.started_at or at)
-        changes.append(
-            last._replace(status=AttemptStatus.FAILED, outcome=AttemptOutcome.RECOVERED, finished_at=ended)
-        )
-    if discard and (record.checkpoints or record.attempts):
-        changes.append(Discard(record.task_id))
-    return changes
+    before = 0 if anew or AttemptStatus.COMPLETED in statuses else run.crashes
+    died = run.status is RunStatus.RUNNING and AttemptStatus.RUNNING in statuses
+    return before + (died and not anew)
 
 
-def claimed(run: RunRecord, owner: str, at: datetime) -> RunRecord:
+def claimed(run: RunRecord, owner: str, at: datetime, crashes: int) -> RunRecord:
     """Return the row of `run` as it is under a new claim of `owner`."""
     return replace(
         run,
         owner=owner,
         fence=run.fence + 1,
+        crashes=crashes,
         status=RunStatus.RUNNING,
         reason=None,
         started_at=at,
@@ -181,33 +259,45 @@ class MemoryJournal(Journal):
 
     def create(self, run: RunRecord) -> bool:
         with self._lock:
-            if run.workflow_id in self._runs:
+            key = run.idempotency_key
+            if run.workflow_id in self._runs or (key is not None and self.find(run.workflow, key)):
                 return False
             self._runs[run.workflow_id] = _Rows(run)
             return True
 
-    def claim(self, workflow_id: str, owner: str, at: datetime) -> Claim:
+    def claim(self, workflow_id: str, owner: str, at: datetime, *, anew: bool = False) -> Claim:
         with self._lock:
             rows = self._runs[workflow_id]
-            rows.run = claimed(rows.run, owner, at)
-            return Claim(workflow_id, owner, rows.run.fence)
+            run = rows.run
+            statuses = {each.status for each in rows.attempts.values() if each.fence == run.fence}
+            rows.run = claimed(run, owner, at, crashes_of(run, statuses, anew=anew))
+            for key, attempt in rows.attempts.items():
+                if attempt.status is AttemptStatus.RUNNING:
+                    rows.attempts[key] = recovered(attempt, at)
+            return Claim(workflow_id, owner, rows.run.fence, rows.run.crashes)
 
     def run(self, workflow_id: str) -> RunRecord | None:
         rows = self._runs.get(workflow_id)
         return None if rows is None else rows.run
 
+    def find(self, workflow: str, idempotency_key: str) -> str | None:
+        runs = (rows.run for rows in list(self._runs.values()))
+        wanted = workflow, idempotency_key
+        return next((run.workflow_id for run in runs if (run.workflow, run.idempotency_key) == wanted), None)
+
     def tasks(self, workflow_id: str, keys: Iterable[str]) -> dict[str, TaskRecord]:
         with self._lock:
-            rows = self._runs[workflow_id]
-            return {key: rows.record(key) for key in keys if key in rows.task_keys}
+            return self._runs[workflow_id].records(keys)
 
     def task_keys(self, workflow_id: str) -> list[str]:
-        return list(self._runs[workflow_id].task_keys)
+        with self._lock:
+            return list(dict.fromkeys(key for key, _ in self._runs[workflow_id].attempts))
 
     def commit(self, claim: Claim, changes: Sequence[Change]) -> None:
         rows = self._runs[claim.workflow_id]
         with self._lock:
             if rows.run.fence != claim.fence:
+                rows.discard_late(changes, claim)
                 raise claim_lost(claim, rows.run)
             attempts = rows.attempts
             replaced: list[Attempt | None] = []
@@ -242,9 +332,13 @@ class _Rows:
         self.identities: dict[tuple[str, str], tuple[Mapping[str, str] | None, str | None]] = {}
         self.generations: dict[str, int] = {}
 
-    @property
-    def task_keys(self) -> dict[str, None]:
-        return dict.fromkeys(key for key, _ in self.attempts)
+    def discard_late(self, changes: Sequence[Change], claim: Claim) -> None:
+        """Note of attempts that end under a lost claim that what they did is discarded."""
+        for change in changes:
+            known = self.attempts.get((change.task_id, change.number)) if type(change) is Attempt else None
+            if known is not None and is_late(change, known, claim):
+                discarded = known._replace(outcome=AttemptOutcome.DISCARDED)
+                self.attempts[known.task_id, known.number] = discarded
 
     def take_back(self, changes: Sequence[Change], replaced: Sequence[Attempt | None]) -> None:
         """Undo the first attempts among `changes`, in whose places `replaced` were."""
@@ -269,14 +363,19 @@ class _Rows:
                 del self.values[key]
                 self.identities.pop(key, None)
 
-    def record(self, key: str) -> TaskRecord:
-        return TaskRecord(
-            key,
-            tuple(attempt for (task_id, _), attempt in self.attempts.items() if task_id == key),
-            {
-                name: Checkpoint(key, name, value, *self.identities.get((key, name), (None, None)))
-                for (task_id, name), value in self.values.items()
-                if task_id == key
-            },
-            self.generations.get(key, 1),
-        )
+    def records(self, keys: Iterable[str]) -> dict[str, TaskRecord]:
+        """Return what is recorded of those of the tasks of which anything is."""
+        attempts: dict[str, list[Attempt]] = {key: [] for key in keys}
+        checkpoints: dict[str, dict[str, Checkpoint]] = {key: {} for key in attempts}
+        for (key, _), attempt in self.attempts.items():
+            if key in attempts:
+                attempts[key].append(attempt)
+        for (key, name), value in self.values.items():
+            if key in checkpoints:
+                inputs, code = self.identities.get((key, name), (None, None))
+                checkpoints[key][name] = Checkpoint(key, name, value, inputs, code)
+        return {
+            key: TaskRecord(key, tuple(found), checkpoints[key], self.generations.get(key, 1))
+            for key, found in attempts.items()
+            if found
+        }

@@ -5,6 +5,7 @@ Keys, with `%` and `/` in a name written `%25` and `%2F`:
     <run>/run                               the row of the run
     <run>/tasks/<task>                      the row of a task: its attempts and its checkpoints
     <run>/values/<task>/<name>/<number>-<sum>   a checkpoint too large to lie in the row
+    %keys/<workflow>/<idempotency key>          the id of the run that was started with that key
 
 A row is one value, so an attempt is closed together with its result. It is three lines: a checksum of
 what follows, a JSON object, and the bytes of the checkpoints one after another:
@@ -20,18 +21,33 @@ what it does with a task changes that task's row; a former owner expects the row
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
-from hashlib import blake2b
+from functools import partial
 from threading import Lock
 from typing import Any, NamedTuple
 
-from dotflow_like.errors import CodecError, CorruptCheckpoint
-from dotflow_like.model.records import Checkpoint, Reference, RunRecord, TaskRecord
-from dotflow_like.model.status import AttemptStatus
-from dotflow_like.record.journal import Change, Claim, Codec, Encoded, Journal, after, claim_lost, claimed
+from dotflow_like.errors import ClaimLost, CorruptCheckpoint
+from dotflow_like.model.records import Attempt, Checkpoint, Reference, RunRecord, TaskRecord
+from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus
+from dotflow_like.record.journal import (
+    Change,
+    Claim,
+    Codec,
+    Encoded,
+    Journal,
+    after,
+    claim_lost,
+    claimed,
+    crashes_of,
+    is_late,
+    recovered,
+)
+from dotflow_like.record.locks import RunLocks
 from dotflow_like.record.rows import attempt_from, attempt_row, run_from, run_row
 from dotflow_like.record.storage.base import Storage
+from dotflow_like.record.stored import Stored, checksum
 
 __all__ = ["INLINE", "KeyValueJournal"]
 
@@ -39,7 +55,7 @@ INLINE = 64 * 1024
 """Bytes: a larger checkpoint lies under a key of its own, so that reading the row stays cheap."""
 
 _HEAD = b"dotflow_like 1 "
-_SUM = 32
+_SUM = len(checksum(b""))
 _START = len(_HEAD) + _SUM + 1
 _OPEN = (AttemptStatus.SCHEDULED, AttemptStatus.RUNNING)
 _encode_json = json.JSONEncoder(separators=(",", ":")).encode
@@ -59,11 +75,6 @@ class _Row(NamedTuple):
     record: TaskRecord
     data: bytes | None
 
-    @property
-    def fence(self) -> int:
-        """The claim under which it was written last."""
-        return self.record.attempts[-1].fence if self.record.attempts else 0
-
 
 class KeyValueJournal(Journal):
     """Keeps bytes in a storage.
@@ -78,27 +89,49 @@ class KeyValueJournal(Journal):
     def __init__(self, storage: Storage, codec: Codec) -> None:
         self.storage = storage
         self.codec = codec
+        self.locks = None if storage.lock_folder is None else RunLocks(storage.lock_folder)
         self._lock = Lock()
-        # of runs this process has claimed: the row of the run, and the rows of tasks with an open attempt
-        self._runs: dict[str, tuple[RunRecord, bytes]] = {}
-        self._rows: dict[tuple[str, str], _Row] = {}
+        self._runs: dict[str, tuple[RunRecord, bytes]] = {}  # as they were when last looked at
 
     def create(self, run: RunRecord) -> bool:
+        key = run.idempotency_key
+        if key is not None:
+            if self.storage.get(_run_key(run.workflow_id)) is not None:
+                return False
+            name = run.workflow_id.encode()
+            where = _idempotency_key(run.workflow, key)
+            # whoever made this key may have died before the row: then it is made now
+            if not self.storage.put(where, name, expected=None) and self.storage.get(where) != name:
+                return False
         return self.storage.put(_run_key(run.workflow_id), self._pack_run(run), expected=None)
 
-    def claim(self, workflow_id: str, owner: str, at: datetime) -> Claim:
+    def claim(self, workflow_id: str, owner: str, at: datetime, *, anew: bool = False) -> Claim:
         while True:
             run, data = self._read_run(workflow_id)
-            mine = claimed(run, owner, at)
+            attempts: list[Attempt] = []
+            if run.status is RunStatus.RUNNING or run.crashes:  # else there is nothing to find
+                attempts = self.attempts(workflow_id)
+            statuses = {each.status for each in attempts if each.fence == run.fence}
+            mine = claimed(run, owner, at, crashes_of(run, statuses, anew=anew))
             written = self._pack_run(mine)
             if self.storage.put(_run_key(workflow_id), written, expected=data):
-                with self._lock:
-                    self._runs[workflow_id] = mine, written
-                return Claim(workflow_id, owner, mine.fence)
+                break
+        claim = Claim(workflow_id, owner, mine.fence, mine.crashes)
+        # overtaken by another claim: the rest is for that one to take over
+        with self._lock, suppress(ClaimLost):
+            self._runs[workflow_id] = mine, written
+            for key in dict.fromkeys(each.task_id for each in attempts if each.status in _OPEN):
+                # also one that only waits for its time: a former owner expects the row that was
+                self._change(claim, key, partial(_taken_over, claim=claim, at=at))
+        return claim
 
     def run(self, workflow_id: str) -> RunRecord | None:
         data = self.storage.get(_run_key(workflow_id))
         return None if data is None else self._unpack_run(workflow_id, data)
+
+    def find(self, workflow: str, idempotency_key: str) -> str | None:
+        found = self.storage.get(_idempotency_key(workflow, idempotency_key))
+        return None if found is None else found.decode()
 
     def tasks(self, workflow_id: str, keys: Iterable[str]) -> dict[str, TaskRecord]:
         found = {}
@@ -125,17 +158,18 @@ class KeyValueJournal(Journal):
             else:
                 by_task.setdefault(change.task_id, []).append(change)
         with self._lock:
-            owned = self._runs[claim.workflow_id][0]
-            if owned.fence != claim.fence:
-                raise claim_lost(claim, owned)
-            rows = {key: self._row(claim.workflow_id, key) for key in by_task}
-            if any(row.fence > claim.fence for row in rows.values()):
-                raise claim_lost(claim, self._read_run(claim.workflow_id)[0])
-            records = {key: after(rows[key].record, of_task) for key, of_task in by_task.items()}
-            for key, record in records.items():
-                self._write(claim, record, rows[key])
-            for run in runs:
-                self._write_run(claim, run)
+            try:
+                self._check(claim)
+                rows = {key: self._read(claim.workflow_id, key) for key in by_task}
+                records = {key: after(rows[key].record, of_task) for key, of_task in by_task.items()}
+                for key, record in records.items():
+                    if not self._write(claim, record, rows[key]):
+                        self._change(claim, key, partial(after, changes=by_task[key]))
+                for run in runs:
+                    self._write_run(claim, run)
+            except ClaimLost:
+                self._discard_late(claim, by_task)
+                raise
 
     def reference(self, workflow_id: str, key: str, name: str) -> Reference:
         return Stored(self, workflow_id, key, name)
@@ -153,15 +187,12 @@ class KeyValueJournal(Journal):
         if isinstance(found.value, _Beside):
             where = found.value.key
             data = self.storage.get(where)
-            if data is None or _sum(data) != found.value.sum:
+            if data is None or checksum(data) != found.value.sum:
                 raise _corrupt(where, "is gone" if data is None else "does not match its checksum")
             return data
         data = found.value.data
         assert isinstance(data, bytes)
         return data
-
-    def _row(self, workflow_id: str, key: str) -> _Row:
-        return self._rows.get((workflow_id, key)) or self._read(workflow_id, key)
 
     def _read(self, workflow_id: str, key: str) -> _Row:
         where = _task_prefix(workflow_id) + _part(key)
@@ -177,7 +208,40 @@ class KeyValueJournal(Journal):
         }
         return _Row(_record_of(header, workflow_id, values), data)
 
-    def _write(self, claim: Claim, record: TaskRecord, before: _Row) -> None:
+    def _check(self, claim: Claim) -> None:
+        """Raise `ClaimLost` if the run is somebody else's."""
+        data = self.storage.get(_run_key(claim.workflow_id))
+        known = self._runs.get(claim.workflow_id)
+        if known is None or known[1] != data:
+            known = self._runs[claim.workflow_id] = self._read_run(claim.workflow_id)
+        if known[0].fence != claim.fence:
+            raise claim_lost(claim, known[0])
+
+    def _change(self, claim: Claim, key: str, change: Callable[[TaskRecord], TaskRecord]) -> None:
+        """Change the row of a task that somebody else has written, under this claim or before it."""
+        while True:
+            self._check(claim)
+            row = self._read(claim.workflow_id, key)
+            if self._write(claim, change(row.record), row):
+                return
+
+    def _discard_late(self, claim: Claim, changes: Mapping[str, Sequence[Change]]) -> None:
+        """Note of attempts that end under a lost claim that what they did is discarded."""
+        for key, of_task in changes.items():
+            row = self._read(claim.workflow_id, key)
+            attempts = [
+                each._replace(outcome=AttemptOutcome.DISCARDED)
+                if any(is_late(change, each, claim) for change in of_task)
+                else each
+                for each in row.record.attempts
+            ]
+            if attempts != list(row.record.attempts):
+                data = _pack_task(row.record._replace(attempts=tuple(attempts)))
+                # if the next owner has just changed the row there is no second try: it is theirs
+                self.storage.put(_task_prefix(claim.workflow_id) + _part(key), data, expected=row.data)
+
+    def _write(self, claim: Claim, record: TaskRecord, before: _Row) -> bool:
+        """Replace the row of a task; False, if it is not `before` any more."""
         where = _task_prefix(claim.workflow_id) + _part(record.task_id)
         checkpoints = {
             name: self._put_beside(claim, record, checkpoint)
@@ -191,12 +255,7 @@ class KeyValueJournal(Journal):
             kept, dropped = dropped, kept
         for key in dropped - kept:  # values no row mentions
             self.storage.delete(key)
-        if not written:
-            raise claim_lost(claim, self._read_run(claim.workflow_id)[0])
-        if record.attempts and record.attempts[-1].status in _OPEN:
-            self._rows[claim.workflow_id, record.task_id] = _Row(record, data)
-        else:
-            self._rows.pop((claim.workflow_id, record.task_id), None)
+        return written
 
     def _put_beside(self, claim: Claim, record: TaskRecord, checkpoint: Checkpoint) -> Checkpoint:
         """Put a large value under a key of its own, before the row that mentions it."""
@@ -204,16 +263,17 @@ class KeyValueJournal(Journal):
         if not isinstance(value, Encoded) or len(value.data) <= INLINE:
             return checkpoint
         place = f"{_part(claim.workflow_id)}/values/{_part(record.task_id)}/{_part(checkpoint.name)}"
-        sum_ = _sum(value.data)
+        sum_ = checksum(value.data)
         beside = _Beside(f"{place}/{record.attempts[-1].number}-{sum_}", sum_)
         self.storage.put(beside.key, value.data)
         return checkpoint._replace(value=beside)
 
     def _write_run(self, claim: Claim, run: RunRecord) -> None:
-        _, before = self._runs[claim.workflow_id]
         data = self._pack_run(run)
-        if not self.storage.put(_run_key(claim.workflow_id), data, expected=before):
-            raise claim_lost(claim, self._read_run(claim.workflow_id)[0])
+        while not self.storage.put(
+            _run_key(claim.workflow_id), data, expected=self._runs[claim.workflow_id][1]
+        ):
+            self._check(claim)
         self._runs[claim.workflow_id] = run, data
 
     def _read_run(self, workflow_id: str) -> tuple[RunRecord, bytes]:
@@ -232,43 +292,14 @@ class KeyValueJournal(Journal):
         return run_from(header, self.codec.decode(body))
 
 
-class Stored(NamedTuple):
-    """A checkpoint in a journal's storage: read anew each time, so that it takes no memory."""
-
-    journal: KeyValueJournal
-    workflow_id: str
-    key: str
-    name: str
-
-    def load(self) -> Any:
-        """Return the value; the errors are those of `TaskRun.result`."""
-        return _decoded(*self._bytes())
-
-    def _bytes(self) -> tuple[Codec, bytes, str]:
-        data = self.journal.read(self.workflow_id, self.key, self.name)
-        return self.journal.codec, data, f"{self.name} of task {self.key!r} of run {self.workflow_id}"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # another process gets the bytes; it may not reach the storage, and need not
-        return _Sent, self._bytes()
-
-
-class _Sent(NamedTuple):
-    """A checkpoint as another process gets it."""
-
-    codec: Codec
-    data: bytes
-    where: str
-
-    def load(self) -> Any:
-        return _decoded(*self)
-
-
-def _decoded(codec: Codec, data: bytes, where: str) -> Any:
-    try:
-        return codec.decode(data)
-    except CodecError as error:
-        raise type(error)(f"{where}: {error}") from error
+def _taken_over(record: TaskRecord, claim: Claim, at: datetime) -> TaskRecord:
+    """Return a task's record as the next owner takes it over: nothing of it is the former owner's any more."""
+    last = record.attempts[-1]
+    if last.status is AttemptStatus.RUNNING:
+        last = recovered(last, at)
+    elif last.status is AttemptStatus.SCHEDULED:
+        last = last._replace(owner=claim.owner, fence=claim.fence)
+    return record._replace(attempts=(*record.attempts[:-1], last))
 
 
 def _beside(record: TaskRecord) -> set[str]:
@@ -279,12 +310,12 @@ def _beside(record: TaskRecord) -> set[str]:
 
 def _pack(header: Mapping[str, Any], body: bytes) -> bytes:
     rest = b"%b\n%b" % (_encode_json(header).encode("ascii"), body)
-    return b"%b%b\n%b" % (_HEAD, _sum(rest).encode("ascii"), rest)
+    return b"%b%b\n%b" % (_HEAD, checksum(rest).encode("ascii"), rest)
 
 
 def _unpack(data: bytes, where: str) -> tuple[dict[str, Any], bytes]:
     rest = data[_START:]
-    if not data.startswith(_HEAD) or data[len(_HEAD) : _START - 1] != _sum(rest).encode("ascii"):
+    if not data.startswith(_HEAD) or data[len(_HEAD) : _START - 1] != checksum(rest).encode("ascii"):
         raise _corrupt(where, "does not match its checksum")
     header, _, body = rest.partition(b"\n")
     return _decode_json(header.decode("ascii"))[0], body
@@ -329,10 +360,6 @@ def _record_of(header: Mapping[str, Any], workflow_id: str, values: Mapping[str,
     return TaskRecord(key, attempts, checkpoints, header["generation"])
 
 
-def _sum(data: bytes) -> str:
-    return blake2b(data, digest_size=_SUM // 2).hexdigest()
-
-
 def _corrupt(where: str, what: str) -> CorruptCheckpoint:
     return CorruptCheckpoint(
         f"stored value {where!r} {what}; restore it from a copy, or delete it to have it made anew"
@@ -341,6 +368,11 @@ def _corrupt(where: str, what: str) -> CorruptCheckpoint:
 
 def _run_key(workflow_id: str) -> str:
     return f"{_part(workflow_id)}/run"
+
+
+def _idempotency_key(workflow: str, key: str) -> str:
+    # a `%` alone begins no other key: in the names of runs it is written `%25`
+    return f"%keys/{_part(workflow)}/{_part(key)}"
 
 
 def _task_prefix(workflow_id: str) -> str:

@@ -82,6 +82,8 @@ def run_row(run: RunRecord) -> dict[str, Any]:
         "finished_at": _text(run.finished_at),
         "owner": run.owner,
         "fence": run.fence,
+        "crashes": run.crashes,
+        "idempotency_key": run.idempotency_key,
     }
 
 
@@ -100,6 +102,8 @@ def run_from(row: Mapping[str, Any], params: Mapping[str, Any]) -> RunRecord:
         finished_at=_time(row["finished_at"]),
         owner=row["owner"],
         fence=row["fence"],
+        crashes=row["crashes"],
+        idempotency_key=row["idempotency_key"],
     )
 
 

@@ -31,6 +31,9 @@ from dotflow_like.model.context import Context
 
 __all__ = ["TypeRegistry", "register", "registered"]
 
+MAIN = frozenset({"__main__", "__mp_main__"})
+"""What the module of a script is called in its own process; the latter in a child of multiprocessing."""
+
 _T = TypeVar("_T", bound=type)
 
 
@@ -192,12 +195,18 @@ def kind_of(cls: type) -> Literal["dataclass", "enum", "namedtuple", "model"] | 
 
 def default_name(cls: type) -> str:
     """Return `module:qualname`, where a script has the name an import of it would have."""
-    module = cls.__module__
-    if module in {"__main__", "__mp_main__"}:
-        main = sys.modules.get("__main__")
-        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
-        module = spec.name if spec else os.path.splitext(os.path.basename(file))[0] if file else "__main__"
+    module = script_name() if cls.__module__ in MAIN else cls.__module__
     return f"{module}:{cls.__qualname__}"
+
+
+def script_name() -> str:
+    """Return the name an import of this process's script would have; `__main__` where there is no script."""
+    main = sys.modules.get("__main__")
+    if spec := getattr(main, "__spec__", None):
+        return str(spec.name)
+    # when a script has come to its end, and work in the background goes on, it has no `__file__` any more
+    file = getattr(main, "__file__", None) or getattr(getattr(main, "__loader__", None), "path", None)
+    return os.path.splitext(os.path.basename(file))[0] if file else "__main__"
 
 
 def _parts(annotation: object) -> list[object]:

@@ -4,6 +4,7 @@
 * `run_inline`: a workflow run at once in the test's own thread, without waits and without workers.
 * `StorageContract`: the tests every storage passes; needs pytest.
 * `ExecutorContract`: likewise, for what runs the bodies of tasks.
+* `JournalContract`: likewise, for what keeps the rows of runs.
 """
 
 from __future__ import annotations
@@ -17,19 +18,28 @@ from dotflow_like.testing.inline import run_inline
 
 if TYPE_CHECKING:
     from dotflow_like.testing.executor_contract import ExecutorContract
+    from dotflow_like.testing.journal_contract import JournalContract
     from dotflow_like.testing.storage_contract import StorageContract
 
-__all__ = ["ExecutorContract", "FakeClock", "StorageContract", "run_inline"]
+__all__ = ["ExecutorContract", "FakeClock", "JournalContract", "StorageContract", "run_inline"]
 
 _CONTRACTS = {
-    "ExecutorContract": "dotflow_like.testing.executor_contract",
-    "StorageContract": "dotflow_like.testing.storage_contract",
+    "ExecutorContract": ("executor_contract", "executor_bench"),
+    "JournalContract": (
+        "journal_contract",
+        "journal_bench",
+        "journal_values",
+        "journal_ownership",
+        "journal_at_once",
+    ),
+    "StorageContract": ("storage_contract",),
 }
+"""The module of each, and those it is made of; pytest is to explain what fails in them."""
 
 
 def __getattr__(name: str) -> Any:
-    place = _CONTRACTS.get(name)
-    if place is None:
+    places = [f"{__name__}.{place}" for place in _CONTRACTS.get(name, ())]
+    if not places:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         import pytest
@@ -37,6 +47,5 @@ def __getattr__(name: str) -> Any:
         from dotflow_like.errors import MissingExtra
 
         raise MissingExtra(f"{name} runs under pytest: pip install pytest") from error
-    if place not in sys.modules:
-        pytest.register_assert_rewrite(place)
-    return getattr(importlib.import_module(place), name)
+    pytest.register_assert_rewrite(*(place for place in places if place not in sys.modules))
+    return getattr(importlib.import_module(places[0]), name)

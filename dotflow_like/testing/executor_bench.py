@@ -39,6 +39,7 @@ class Bench:
     Args:
         executor: opened here.
         codec: encodes results; None to keep them as they are.
+        lock: descriptor of the run's lock; None if it has none.
 
     Attributes:
         executor: the same.
@@ -46,7 +47,7 @@ class Bench:
         progress: what bodies have reported, in order.
     """
 
-    def __init__(self, executor: Executor, codec: Codec | None = None) -> None:
+    def __init__(self, executor: Executor, codec: Codec | None = None, lock: int | None = None) -> None:
         self.executor = executor
         self.ended: set[Call] = set()
         self.progress: list[tuple[Call, Progress]] = []
@@ -59,7 +60,7 @@ class Bench:
         self._control = Control(
             lambda: None, lambda call, progress: self._inbox.put(Progressed(call, progress))
         )
-        executor.open(self._inbox, codec)
+        executor.open(self._inbox, codec, lock)
 
     def call(self, body: Body, limit: float | None = None, *inputs: Input) -> Call:
         """Return a call of `body`, with a time limit in seconds; a parameter `ctx` is filled."""

@@ -9,7 +9,9 @@ from typing import Any, Unpack
 from dotflow_like import clock
 from dotflow_like.config import Order, RunOptions
 from dotflow_like.declare.task import Task
-from dotflow_like.manager import Run, Workflow, execute
+from dotflow_like.launch import launch
+from dotflow_like.manager import Workflow
+from dotflow_like.run import Run
 from dotflow_like.testing.fake_clock import FakeClock
 
 __all__ = ["run_inline"]
@@ -34,5 +36,5 @@ def run_inline(tasks: Workflow | Iterable[Task[..., Any] | str], **options: Unpa
     with nullcontext() if isinstance(clock.current(), FakeClock) else FakeClock():
         run, order = Run(), Order(**options)
         order.isolates = False
-        execute(workflow, run, order)
+        launch(workflow, run, order)
         return run.wait()

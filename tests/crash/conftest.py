@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import importlib.util
 import os
 import signal
 import stat
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
@@ -347,3 +349,27 @@ def until() -> Callable[..., float]:
         return time.monotonic() - begun
 
     return wait
+
+
+def _life() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("crash_life", Path(__file__).parent / "life.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def _nursery() -> Iterator[Any]:
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
+    nursery = _life().Nursery()
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture
+def lives(tmp_path: Path, _nursery: Any) -> Any:
+    """Makes runs that are killed; see `life.py`."""
+    return _life().Lives(tmp_path, _nursery)

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks import durable
 from benchmarks.__main__ import table
 from benchmarks.catalogue import BENCHMARKS
-from benchmarks.measure import OURS, Figures, Unmeasured, measured, samples
+from benchmarks.durable import FLOOR
+from benchmarks.measure import OURS, Figures, Unmeasured, measured, samples, timed
 
 CHAIN = BENCHMARKS["chain"]
 
@@ -88,6 +90,38 @@ def test_the_table_says_how_we_stand_to_the_peer_the_target_is_of(steady, verdic
     assert ours.split()[1] == str(steady)
     assert ours.split()[-1] == verdict
     assert f" {steady / 10:.2f} x" in peer
+
+
+@pytest.mark.parametrize(("steady", "verdict"), [(12_000.0, "ok"), (11_999.0, "under")])
+def test_a_target_of_which_more_is_better_is_the_least(steady, verdict):
+    absolute = replace(TINY, target=12_000, goal=None, to=None)
+    ours = table(absolute, {OURS: Figures([steady], [0.1])}, 0.1).splitlines()[1]
+    assert ">= 12000 " in ours
+    assert ours.split()[-1] == verdict
+
+
+@pytest.mark.parametrize(("steady", "verdict"), [(15.0, "ok"), (15.1, "under")])
+def test_a_target_of_so_many_times_the_floor_is_met_by_the_ratio(steady, verdict):
+    figures = {OURS: Figures([steady], [0.1]), FLOOR: Figures([10.0], [0.1])}
+    ours = table(durable.FULL, figures, 0.1).splitlines()[1]
+    assert " 0.667 x " in ours
+    assert ours.split()[-1] == verdict
+
+
+@pytest.mark.parametrize("floor", [durable.floor("full"), durable.floor("process"), durable.executor_rows])
+def test_a_floor_of_durable_tasks_commits_a_row_per_task(floor):
+    assert timed(floor, 5) > 0
+
+
+@pytest.mark.parametrize(("quantile", "expected"), [(0.5, 50), (0.99, 99), (1, 100)])
+def test_a_quantile_is_the_least_that_so_many_take_no_longer_than(quantile, expected):
+    assert durable.at_quantile(quantile, range(100, 0, -1)) == expected
+
+
+def test_the_commits_of_the_floor_are_each_timed():
+    median, slowest = (durable.returned(durable.floor_commits(quantile), 20) for quantile in (0.5, 1))
+    assert median > 0
+    assert slowest > 0
 
 
 def test_a_target_of_a_peer_that_does_not_run_is_open():

@@ -42,8 +42,15 @@ class Executor(ABC):
     slots: int
     in_body = False
 
-    def open(self, inbox: Inbox, codec: Codec | None) -> None:
-        """Begin: messages go to `inbox`; results are encoded by `codec`, the same for all calls."""
+    def open(self, inbox: Inbox, codec: Codec | None, lock: int | None = None) -> None:
+        """Begin.
+
+        Args:
+            inbox: messages go there.
+            codec: encodes results, the same for all calls.
+            lock: descriptor of the run's lock, open until `close` has returned; processes that run its calls
+                hold it, too, for as long. None if there is none.
+        """
         self.inbox = inbox
         self.codec = codec
 

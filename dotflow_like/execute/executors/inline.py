@@ -30,9 +30,9 @@ class InlineExecutor(Executor):
         self._beside = ThreadExecutor(1)
         self._interruptible = threading.current_thread() is threading.main_thread()
 
-    def open(self, inbox: Inbox, codec: Codec | None) -> None:
-        super().open(inbox, codec)
-        self._beside.open(inbox, codec)
+    def open(self, inbox: Inbox, codec: Codec | None, lock: int | None = None) -> None:
+        super().open(inbox, codec, lock)
+        self._beside.open(inbox, codec, lock)
 
     def submit(self, calls: Sequence[Call]) -> None:
         for call in calls:

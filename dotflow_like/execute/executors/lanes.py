@@ -7,7 +7,7 @@ from typing import Any
 
 from dotflow_like.execute.call import Call
 from dotflow_like.execute.workers import protocol
-from dotflow_like.execute.workers.channel import EMPTY, Parcel
+from dotflow_like.execute.workers.channel import EMPTY, Handle, Parcel
 from dotflow_like.execute.workers.pickling import dumps
 from dotflow_like.execute.workers.process import Worker
 from dotflow_like.plan.inputs import Source
@@ -92,6 +92,7 @@ class Lane:
     Args:
         worker: the worker.
         run: what it is told about the run, first of all.
+        lock: what it is to hold until the run is over; None for nothing.
 
     Attributes:
         worker: the worker.
@@ -99,11 +100,13 @@ class Lane:
         is_retiring: it gets no more calls.
     """
 
-    def __init__(self, worker: Worker, run: Parcel) -> None:
+    def __init__(self, worker: Worker, run: Parcel, lock: Handle | None = None) -> None:
         self.worker = worker
         self.calls: dict[int, Item] = {}
         self.is_retiring = False
         self._bodies: set[int] = set()
+        if lock is not None:
+            worker.channel.post(protocol.HOLD, parcel=lock)
         worker.channel.post(protocol.RUN, parcel=run)
 
     @property

@@ -18,7 +18,7 @@ from dotflow_like.execute.executors.base import Executor, Progressed, Started
 from dotflow_like.execute.executors.lanes import Bodies, Item, Lane
 from dotflow_like.execute.inbox import Inbox
 from dotflow_like.execute.workers import protocol
-from dotflow_like.execute.workers.channel import Message, Parcel
+from dotflow_like.execute.workers.channel import Handle, Message, Parcel
 from dotflow_like.execute.workers.logs import emit, levels
 from dotflow_like.execute.workers.pickling import Buffer, Dumped, Pickled, dumps
 from dotflow_like.execute.workers.pool import pool
@@ -64,12 +64,14 @@ class ProcessExecutor(Executor):
         self._waiting: deque[Item] = deque()
         self._items: dict[Call, Item] = {}
         self._bodies = Bodies()
+        self._lock: Handle | None = None
         self._unsendable: Exception | None = None
         self._ahead = 0
         self._mean: float | None = None  # seconds of a body, of late
 
-    def open(self, inbox: Inbox, codec: Codec | None) -> None:
-        super().open(inbox, codec)
+    def open(self, inbox: Inbox, codec: Codec | None, lock: int | None = None) -> None:
+        super().open(inbox, codec, lock)
+        self._lock = None if lock is None else Handle(lock)
         settings = RunSettings(levels(), _values_of(self._options), self._options.init)
         try:
             self._run = Parcel([dumps(tuple(surroundings())).chunks, *dumps((settings, codec)).frames])
@@ -232,7 +234,7 @@ class ProcessExecutor(Executor):
             except OSError as error:
                 self._not_started(error)
                 return
-            lane = Lane(worker, self._run)
+            lane = Lane(worker, self._run, self._lock)
             try:
                 self._watch(lane)
             except OSError as error:
@@ -297,6 +299,10 @@ class ProcessExecutor(Executor):
             return
         if kind == protocol.PROGRESS:
             self.inbox.add(Progressed(call, Progress(*json.loads(bytes(_kept(message)[0])))))
+            return
+        if kind == protocol.METADATA:
+            if message.frames is not None:  # else it was large, and too many files are open here
+                call.take_note(json.loads(bytes(message.frames[0])))
             return
         del lane.calls[number]
         lane.worker.served += 1

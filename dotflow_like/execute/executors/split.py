@@ -35,10 +35,10 @@ class SplitExecutor(Executor):
     def in_body(self) -> bool:  # type: ignore[override]  # likewise
         return self._main.in_body
 
-    def open(self, inbox: Inbox, codec: Codec | None) -> None:
-        super().open(inbox, codec)
-        self._main.open(inbox, codec)
-        self._workers.open(inbox, codec)
+    def open(self, inbox: Inbox, codec: Codec | None, lock: int | None = None) -> None:
+        super().open(inbox, codec, lock)
+        self._main.open(inbox, codec, lock)
+        self._workers.open(inbox, codec, lock)
 
     def submit(self, calls: Sequence[Call]) -> None:
         isolated = [call for call in calls if call.task.isolate]

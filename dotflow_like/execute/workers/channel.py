@@ -22,9 +22,9 @@ from typing import ClassVar, NamedTuple, Self
 
 from dotflow_like.execute.workers.pickling import LARGE, Buffer
 
-__all__ = ["EMPTY", "Channel", "Message", "Parcel", "can_be_read"]
+__all__ = ["EMPTY", "Channel", "Handle", "Message", "Parcel", "can_be_read"]
 
-_HEAD = struct.Struct("<IBBxxIIQd")  # the mark, kind, whether by descriptor, frames, number, bytes, extra
+_HEAD = struct.Struct("<IBBxxIIQd")  # the mark, kind, what is beside, frames, number, bytes, extra
 _MARK = 0xD07F10E5
 _LENGTH = struct.Struct("<Q")
 _ALIGNED = 64
@@ -37,12 +37,16 @@ _MAPPED = 200
 """How many received parcels may stay in their memory at once; each holds a descriptor."""
 
 
+_NOTHING, _MEMORY, _HANDLE = range(3)
+"""What is beside a message: no descriptor, that of its frames, or one that is sent for itself."""
+
+
 class Message(NamedTuple):
     """What arrived.
 
     Attributes:
         kind: what it says; the two sides agree on the numbers.
-        number: what it is about.
+        number: what it is about; if a `Handle` was sent, its descriptor here, which belongs to the receiver.
         extra: another number.
         frames: its data; None if they were lost, for want of a descriptor.
     """
@@ -63,7 +67,7 @@ class Parcel:
         OSError: there is no memory, or no descriptor, for large ones.
     """
 
-    __slots__ = ("count", "data", "descriptor", "size")
+    __slots__ = ("beside", "count", "data", "descriptor", "size")
 
     def __init__(self, frames: Sequence[Sequence[Buffer]]) -> None:
         lengths = [sum(len(piece) for piece in frame) for frame in frames]
@@ -72,10 +76,12 @@ class Parcel:
         self.size = len(table) + sum(lengths)
         self.data: bytes = b""
         self.descriptor = -1
+        self.beside = _NOTHING
         if self.size <= LARGE:
             self.data = b"".join([table, *(piece for frame in frames for piece in frame)])
             return
         self.descriptor = _memory()
+        self.beside = _MEMORY
         self.size = _write(self.descriptor, 0, [table])
         for frame in frames:
             self.size = _write(self.descriptor, _up(self.size), frame)
@@ -87,6 +93,22 @@ class Parcel:
 
 
 EMPTY = Parcel(())
+
+
+class Handle:
+    """An open file, to be sent itself.
+
+    Args:
+        descriptor: of the file; it stays the sender's, and open until it was sent.
+    """
+
+    __slots__ = ("descriptor",)
+    beside = _HANDLE
+    count = size = 0
+    data = b""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
 
 
 class Channel:
@@ -102,7 +124,7 @@ class Channel:
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
-        self._outgoing: deque[tuple[bytearray, Parcel | None]] = deque()
+        self._outgoing: deque[tuple[bytearray, Parcel | Handle | None]] = deque()
         self._incoming = bytearray()
         self._descriptors: deque[int] = deque()
         self.ended = False
@@ -112,12 +134,12 @@ class Channel:
         """Return the descriptor to wait on."""
         return self._socket.fileno()
 
-    def post(self, kind: int, number: int = 0, extra: float = 0.0, parcel: Parcel = EMPTY) -> None:
+    def post(self, kind: int, number: int = 0, extra: float = 0.0, parcel: Parcel | Handle = EMPTY) -> None:
         """Take up a message; `flush` sends it."""
-        large = parcel.descriptor >= 0
-        head = _HEAD.pack(_MARK, kind, large, parcel.count, number, parcel.size, extra)
-        if large or not self._outgoing:
-            self._outgoing.append((bytearray(head), parcel if large else None))
+        beside = parcel.beside
+        head = _HEAD.pack(_MARK, kind, beside, parcel.count, number, parcel.size, extra)
+        if beside or not self._outgoing:
+            self._outgoing.append((bytearray(head), parcel if beside else None))
         else:
             self._outgoing[-1][0].extend(head)
         self._outgoing[-1][0].extend(parcel.data)
@@ -195,14 +217,20 @@ class Channel:
     def _whole(self) -> list[Message]:
         incoming, at, messages = self._incoming, 0, []
         while len(incoming) - at >= _HEAD.size:
-            mark, kind, large, count, number, size, extra = _HEAD.unpack_from(incoming, at)
+            mark, kind, beside, count, number, size, extra = _HEAD.unpack_from(incoming, at)
             body = at + _HEAD.size
             frames: Sequence[Buffer] | None = ()
-            if mark != _MARK or (large and not self._descriptors) or (size > LARGE and not large):
+            if mark != _MARK or (beside and not self._descriptors) or (size > LARGE and not beside):
                 self.ended = self.garbled = True
                 break
-            if large:
+            if beside == _MEMORY:
                 frames = _mapped(self._descriptors.popleft(), size, count)
+            elif beside:
+                number = self._descriptors.popleft()
+                if number < 0:
+                    frames = None
+                else:  # already so, where the system can be told on receiving
+                    os.set_inheritable(number, False)
             elif size:
                 if len(incoming) - body < size:
                     break

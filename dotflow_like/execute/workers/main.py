@@ -35,6 +35,7 @@ from dotflow_like.execute.workers.surroundings import (
 )
 from dotflow_like.execute.workers.tokens import TakenTokens
 from dotflow_like.model.context import Progress
+from dotflow_like.model.metadata import Metadata
 from dotflow_like.record.journal import Codec, Encoded
 
 __all__ = ["main"]
@@ -72,6 +73,7 @@ class _Server:
         self._threads = threading.active_count()
         self._initialised = False
         self._own = NO_CHANGES  # of its initialisation
+        self._lock = -1
         self._settings: Sequence[Buffer]
         self._is_settled: bool
         self._codec: Codec | None
@@ -94,6 +96,8 @@ class _Server:
                     self._serve_call(message)
             elif kind == protocol.FUNCTION:
                 self._functions[message.number] = message.frames
+            elif kind == protocol.HOLD:
+                self._lock = message.number
             elif kind == protocol.RUN:
                 if _is_older_than_its_code(self._started):
                     return
@@ -131,7 +135,7 @@ class _Server:
             return any(each.kind == protocol.STOP and each.number == call.number for each in self._messages)
 
     def _leave(self) -> None:
-        """Have no say any more: in a child that a body has forked."""
+        """Have no say any more, but hold the run's lock: in a child that a body has forked."""
         self._channel.close()
         self._tokens.close()
         self._messages.clear()
@@ -146,6 +150,10 @@ class _Server:
         self._tasks = {}
         keep_shared(None)
         forget_copies()
+        if self._lock >= 0:
+            with contextlib.suppress(OSError):  # a body may have closed all there was
+                os.close(self._lock)
+            self._lock = -1
 
     def _next(self) -> Message | None:
         while not self._messages:
@@ -219,11 +227,18 @@ class _Server:
         _flush(sys.stdout)
         _flush(sys.stderr)
         try:
+            if call.noted is not None:
+                self._send_metadata(call, call.noted)
             if isinstance(outcome.error, BaseException):
                 return _failure(outcome.error)
             return _success(outcome.value)
         except BaseException as error:  # too little memory, too few descriptors
             return _failure(error)
+
+    def _send_metadata(self, call: _WorkerCall, noted: Metadata) -> None:
+        if noted or call.attempt.number > 1:  # which began with some
+            parcel = Parcel([[json.dumps(noted.plain()).encode("ascii")]])
+            self.send(protocol.METADATA, call.number, parcel=parcel)
 
     def _is_clean(self) -> bool:
         """Return whether no thread and no process of the run's bodies is left, and this one is as it was."""

@@ -18,7 +18,9 @@ __all__ = [
     "ENDED",
     "FAILED",
     "FUNCTION",
+    "HOLD",
     "LOG",
+    "METADATA",
     "NOTHING",
     "PICKLED",
     "PROGRESS",
@@ -38,6 +40,7 @@ CALL = 3  # `extra` is the number of its function; frames: what it is called wit
 TIMED_CALL = 4  # the same, and its start is to be said
 STOP = 5  # the body of this call is asked to end
 END = 6  # the run is over
+HOLD = 7  # the lock of the run that begins, as an open file, to be held until it is over
 
 # from the worker
 STARTED = 11
@@ -47,7 +50,8 @@ ENCODED = 14
 FAILED = 15  # see `error_parcel`
 LOG = 16  # a record of the log; `number` is that of the call that was running, 0 for none
 PROGRESS = 17  # done, total, message as JSON
-ENDED = 18  # `extra` is 1 if nothing of the run's bodies goes on here, else 0
+METADATA = 18  # what a body that has ended has noted about its attempt, as JSON; before its outcome
+ENDED = 19  # `extra` is 1 if nothing of the run's bodies goes on here, else 0
 
 
 class RunSettings(NamedTuple):

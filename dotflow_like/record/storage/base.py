@@ -47,7 +47,13 @@ class Storage(ABC):
       reason, from the original exception. A call that fails leaves the old value as it was. "Not there" is
       an answer, no error.
     * **Inert**: constructing a storage touches nothing; what it needs is made by the first write.
+
+    Attributes:
+        lock_folder: a folder of this machine where all processes that use the same place lock their runs
+            against each other. None (default) if there is none: then only the fence keeps two owners apart.
     """
+
+    lock_folder: str | None = None
 
     @abstractmethod
     def get(self, key: str) -> bytes | None:

@@ -5,7 +5,7 @@
       run/fetch/part.value    the value of the key `run/fetch/part`
       run/%%4f1c….keyed       a key too long for a name: its first line is the key, the rest the value
       .temp/                  values being written
-      .locks/                 what writers hold; never remove it while one is at work
+      .locks/                 what writers hold, and in `runs` owners of runs; never remove it while one is at work
 
 What a name cannot hold is percent-encoded, as in a URL.
 """
@@ -82,6 +82,7 @@ class FileStorage(Storage):
             raise ConfigError(f"root={place!r} of a FileStorage: give the path of a folder")
         self._root = os.path.abspath(place)
         self._base = os.path.join(self._root, "")
+        self.lock_folder = f"{self._base}.locks/runs"
         self._durability = durability
         self._full = durability == "full"
         self._swept = False

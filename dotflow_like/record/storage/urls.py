@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 from dotflow_like.errors import ConfigError
@@ -13,15 +13,19 @@ from dotflow_like.record.storage.base import Storage
 from dotflow_like.record.storage.files import FileStorage
 from dotflow_like.record.storage.memory import MemoryStorage
 
-__all__ = ["open_storage"]
+if TYPE_CHECKING:
+    from dotflow_like.record.sqlite import Database
+
+__all__ = ["open_place"]
 
 
-def open_storage(place: Storage | str | os.PathLike[str]) -> Storage:
-    """Return the storage at `place`; nothing is opened or made yet.
+def open_place(place: Storage | str | os.PathLike[str]) -> Storage | Database:
+    """Return the storage, or the database, at `place`; nothing is opened or made yet.
 
     Args:
         place: a storage, which is returned as it is; a path, which becomes a `FileStorage`; or a URL:
-            `file:///absolute/folder` (with `?durability=full` or `process`) or `memory://`, a new
+            `file:///absolute/folder`, `sqlite:///relative.db`, `sqlite:////absolute.db` (each with
+            `?durability=full` or `process`; the latter two also with `locks=/folder`), or `memory://`, a new
             `MemoryStorage`. In a URL, characters such as `%`, `?`, `#` are percent-encoded; a path is taken
             as it is.
 
@@ -64,6 +68,20 @@ def _file(url: str, rest: str) -> FileStorage:
     return FileStorage(root if os.name == "nt" else "/" + root, **options)
 
 
+def _sqlite(url: str, rest: str) -> Database:
+    rest, options = _options(url, rest, allowed=("durability", "locks"))
+    host, slash, path = rest.partition("/")
+    path = os.fsdecode(unquote_to_bytes(path))
+    if host or not slash or path in ("", "/", ":memory:"):
+        raise ConfigError(
+            f"storage {url!r} names no file: write 'sqlite:///relative.db' or 'sqlite:////absolute.db'"
+        )
+    from dotflow_like.record.sql import MIGRATIONS
+    from dotflow_like.record.sqlite import database_at
+
+    return database_at(path, options.get("durability", "full"), options.get("locks"), MIGRATIONS)
+
+
 def _memory(url: str, rest: str) -> MemoryStorage:
     rest, _ = _options(url, rest, allowed=())
     if rest:
@@ -90,8 +108,9 @@ def _options(url: str, rest: str, *, allowed: tuple[str, ...]) -> tuple[str, dic
 _scheme_of = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?").match
 
 # For each scheme, what to write and what opens it.
-_OPENERS: Final[dict[str, tuple[str, Callable[[str, str], Storage]]]] = {
+_OPENERS: Final[dict[str, tuple[str, Callable[[str, str], Storage | Database]]]] = {
     "file": ("file:///absolute/folder", _file),
+    "sqlite": ("sqlite:///relative.db", _sqlite),
     "memory": ("memory://", _memory),
 }
-_LATER: Final = frozenset({"sqlite", "postgresql", "s3", "gs", "az"})
+_LATER: Final = frozenset({"postgresql", "s3", "gs", "az"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 import math
 import pickle
 from datetime import UTC, datetime, timedelta
@@ -131,3 +132,55 @@ def test_the_word_is_a_text() -> None:
 
 def test_a_context_made_by_hand_tells_nobody() -> None:
     TaskContext("w", "load", attempt(1), {}, lambda: False).progress(1)
+
+
+def made_by_hand(number: int = 2) -> TaskContext:
+    return TaskContext("w", "load", attempt(number), {}, asked)
+
+
+def asked() -> bool:
+    return False
+
+
+def test_its_logger_is_that_of_tasks_with_the_ids_as_tags() -> None:
+    ctx = made_by_hand()
+    assert ctx.logger is ctx.logger
+    assert ctx.logger.logger is logging.getLogger("dotflow_like.task")
+    assert ctx.logger.extra == {"workflow_id": "w", "task_id": "load", "attempt": 2}
+
+
+def test_its_logger_can_be_replaced_for_a_block_under_the_same_tags() -> None:
+    ctx, other = made_by_hand(), made_by_hand(3)
+    usual, app, inner = ctx.logger, logging.getLogger("app.a"), logging.getLogger("app.b")
+    with ctx.use_logger(app) as log:
+        assert ctx.logger is log
+        assert (log.logger, log.extra) == (app, usual.extra)
+        with ctx.use_logger(logging.LoggerAdapter(inner, {})):
+            assert ctx.logger.logger is inner
+        assert ctx.logger is log
+        assert other.logger.logger is not app
+    assert ctx.logger is usual
+
+
+def test_what_is_no_logger_is_refused_before_the_block() -> None:
+    ctx = made_by_hand()
+    with pytest.raises(TypeError, match="no logger; give one of"):
+        ctx.use_logger("app")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="no logger; give one of"):
+        ctx.use_logger(None)  # type: ignore[arg-type]
+
+
+def test_the_task_context_is_a_value_whatever_was_logged() -> None:
+    ctx, same, other = made_by_hand(), made_by_hand(), made_by_hand(3)
+    before = repr(ctx)
+    with ctx.use_logger(logging.getLogger("app")):
+        ctx.logger.debug("in the block")
+    ctx.logger.debug("after it")
+    assert ctx == same != other
+    assert repr(ctx) == repr(same) == before
+    for copied in (pickle.loads(pickle.dumps(ctx)), copy.deepcopy(ctx), copy.copy(ctx)):
+        assert copied == ctx
+        assert copied.logger.extra == ctx.logger.extra
+    assert dataclasses.replace(ctx, attempt=attempt(3)).logger.extra == other.logger.extra
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ctx.attempt = attempt(3)  # type: ignore[misc]

@@ -1,0 +1,244 @@
+"""From an order to a run: planned, owned by this process, executed and ended; or only looked at."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from dotflow_like import clock
+from dotflow_like.config import Config, Order, open_journal
+from dotflow_like.declare.workflow import Definition
+from dotflow_like.errors import ConfigError, RunInProgress
+from dotflow_like.execute.background import in_background
+from dotflow_like.execute.control import Control, stopped_by_signals
+from dotflow_like.execute.executors.choice import executor_for
+from dotflow_like.execute.kernel import Kernel, Settings
+from dotflow_like.model.records import RunRecord
+from dotflow_like.model.status import Mode, RunStatus
+from dotflow_like.plan.identity import Identities
+from dotflow_like.plan.plan import Plan, make_plan
+from dotflow_like.plan.resume import OnChanges, recorded_keys
+from dotflow_like.record.journal import Claim, Journal
+from dotflow_like.report.logs import warn
+from dotflow_like.report.observers import fan_out, observers_of
+from dotflow_like.run import Run
+
+if TYPE_CHECKING:
+    from dotflow_like.record.locks import RunLock
+
+__all__ = ["launch", "plan_for"]
+
+
+def launch(definition: Definition, run: Run, order: Order, *, in_thread: bool = False) -> None:
+    """Make `run` the run of an order; what is wrong is raised before anything is written or run.
+
+    Args:
+        definition: the workflow.
+        run: not used before.
+        order: how to run it.
+        in_thread: return at once, and run in a thread, whatever the mode.
+
+    Raises:
+        PlanError: the tasks cannot be made into a plan.
+        ConfigError: an option that cannot work.
+        InputChanged: the inputs differ from the recorded ones, under `raise`.
+        CodeChanged: the code does, under `raise`.
+        RunInProgress: another process executes the run.
+        StorageError: it cannot be recorded.
+    """
+    config: Config = order.config
+    time = clock.current()
+    journal = open_journal(config, definition)
+    key = order.idempotency_key
+    if key is not None:
+        order.workflow_id = _known_by(key, definition, order, journal)
+    workflow_id = order.workflow_id or _new_id()
+    plan, row = plan_for(definition, order, journal)
+    if key is not None and _is_begun(row) and not order.resume:
+        _look_at(run, workflow_id, definition, order, journal)
+        return
+    in_thread = in_thread or plan.mode is Mode.BACKGROUND
+    executor = executor_for(
+        plan,
+        order.executor,
+        order.max_workers or config.max_workers,
+        config.workers,
+        in_thread=in_thread,
+        has_timeout=order.timeout is not None,
+        isolates=order.isolates,
+    )
+    with ExitStack() as undo:
+        lock: RunLock | None = None
+        owner = _owner()
+        if journal.locks is not None and not plan.is_complete:
+            try:
+                lock = journal.locks.take(workflow_id, owner)
+            except RunInProgress:
+                if key is None:
+                    raise
+                _look_at(run, workflow_id, definition, order, journal)
+                return
+            undo.callback(lock.release)
+            if journal.run(workflow_id) != row:  # somebody had it in the meantime
+                plan, row = plan_for(definition, order, journal)
+                if key is not None and _is_begun(row) and not order.resume:
+                    _look_at(run, workflow_id, definition, order, journal)
+                    return
+        for warning in plan.warnings:
+            warn(warning, workflow_id=workflow_id)
+        claim: Claim | None = None
+        if not plan.is_complete:  # a completed run is only read
+            record = _record_of(plan, workflow_id, key)
+            if not journal.create(record) and key is not None:
+                known = journal.find(plan.workflow, key)
+                if known not in (None, workflow_id):  # of several that start it at once another was quicker
+                    _look_at(run, known, definition, order, journal)
+                    return
+            claim = journal.claim(workflow_id, owner, time.now(), anew=not plan.resumed)
+            # without a lock, or on another machine, a former owner may have written until it lost its claim
+            plan = plan.caught_up(journal.tasks(workflow_id, plan.unfinished()), workflow_id)
+        with _uncollected():
+            run._prepare(plan, workflow_id, config, order.on_success, order.on_failure)
+        if len(plan.graph) > _MANY and not gc.get_freeze_count():
+            # all of it stays: let it be old at once, not looked at twice on its way there
+            gc.freeze()
+            gc.unfreeze()
+        observers = observers_of(config.tracer, config.metrics)
+        observer = fan_out(observers) if observers else None
+        settings = Settings(order.keep_going, order.timeout, config.grace, config.max_crashes)
+        held = None if lock is None else lock.descriptor
+        kernel = Kernel(plan, run, journal, claim, executor, observer, settings, time, held)
+        run._control, run._grace = kernel.control, config.grace
+        release = undo.pop_all().close
+
+        def go() -> None:
+            with stopped_by_signals(kernel.control, config.grace, lambda: executor.in_body):
+                try:
+                    kernel.run()
+                finally:
+                    release()
+            _end(run, plan.workflow, kernel.control, resumable=config.keeps)
+
+        if in_thread:
+            run.thread = in_background(go, run._note_raised, run.wait)
+        else:
+            go()
+
+
+def plan_for(definition: Definition, order: Order, journal: Journal) -> tuple[Plan, RunRecord | None]:
+    """Return the plan of an order, and the row it was made from; None if the run is not known."""
+    with _uncollected():
+        identities = Identities(order.fingerprint, strict=order.resume)
+        plan = make_plan(definition, order.mode, order.params, identities)
+        workflow_id = order.workflow_id
+        row = None if workflow_id is None else journal.run(workflow_id)
+        if row is None or not _is_begun(row):
+            return plan, row
+        if order.resume:
+            records = journal.tasks(workflow_id, recorded_keys(plan.graph))
+            completed = row.status is RunStatus.COMPLETED
+            return plan.going_on(records, order.policies, workflow_id, completed=completed), row
+        records = journal.tasks(workflow_id, journal.task_keys(workflow_id))
+        return plan.starting_over(records, workflow_id), row
+
+
+def _known_by(key: str, definition: Definition, order: Order, journal: Journal) -> str | None:
+    """Return the id of the run that was started with a key, else the one the order says."""
+    known = journal.find(definition.name, key)
+    if known is not None and order.workflow_id not in (None, known):
+        raise ConfigError(
+            f"idempotency_key={key!r} was used before, to start run {known} of {definition.name}; give it without "
+            f"workflow_id={order.workflow_id!r}, or give another key"
+        )
+    return known or order.workflow_id
+
+
+def _is_begun(row: RunRecord | None) -> bool:
+    """Return whether anybody has ever claimed a run; who made its row may have died before."""
+    return row is not None and row.fence > 0
+
+
+def _record_of(plan: Plan, workflow_id: str, key: str | None) -> RunRecord:
+    return RunRecord(
+        workflow_id,
+        plan.workflow,
+        plan.version,
+        plan.params,
+        plan.mode,
+        RunStatus.PENDING,
+        clock.current().now(),
+        idempotency_key=key,
+    )
+
+
+def _look_at(run: Run, workflow_id: str, definition: Definition, order: Order, journal: Journal) -> None:
+    """Make `run` a view of what is recorded of a run that is not this process's to execute."""
+    from dotflow_like.execute.view import show
+
+    fresh = make_plan(definition, order.mode, order.params, Identities(order.fingerprint, strict=False))
+
+    def look() -> bool:
+        row = journal.run(workflow_id)
+        assert row is not None, "it is known"
+        records = journal.tasks(workflow_id, recorded_keys(fresh.graph))
+        plan = fresh.going_on(records, OnChanges(), workflow_id)
+        run._prepare(plan, workflow_id, order.config, order.on_success, order.on_failure)
+        show(run, row, plan, journal)
+        if row.status not in (RunStatus.PENDING, RunStatus.RUNNING):
+            return False
+        holder = None if journal.locks is None else journal.locks.holder(workflow_id)
+        return journal.locks is None or (holder is not None and holder.alive)
+
+    run._look = look
+    look()
+
+
+_MANY = 10_000
+"""Tasks: with fewer, what the garbage collector does about them is not worth a thought."""
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector out of a block that only makes what stays.
+
+    It would look at all of it again and again: of 100,000 tasks that is a seventh of the whole run.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _end(run: Run, workflow: str, control: Control, *, resumable: bool) -> None:
+    """Do what follows when the run is recorded: callbacks, reports, and the signal that stopped it."""
+    if run.status is RunStatus.COMPLETED and run.on_success is not None:
+        run.on_success(tasks=run.tasks)
+    elif run.status is RunStatus.FAILED and run.on_failure is not None:
+        run.on_failure(tasks=run.tasks)
+    elif run.status is RunStatus.FAILED:
+        from dotflow_like.report.failure import report_failure
+
+        report_failure(run, workflow, resumable=resumable)
+    if control.signum is not None:
+        from dotflow_like.report.failure import report_interrupt
+
+        report_interrupt(run, workflow, resumable=resumable)
+        raise control.error()
+
+
+def _owner() -> str:
+    host = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+    return f"{host}:{os.getpid()}:{os.urandom(4).hex()}"
+
+
+def _new_id() -> str:
+    """Return a random UUID (version 4, RFC 9562), without the 2 ms it takes to import `uuid`."""
+    number = int.from_bytes(os.urandom(16), "big") & ~(0xF << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62
+    digits = f"{number:032x}"
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))

@@ -1,0 +1,218 @@
+"""The work of the tests that kill: one run, in a process that dies where it is told to.
+
+Its one argument is an order in JSON, see `life.py`. A result holds a number, which is always the same, and a token,
+which never is: what was computed again shows. Beside the journal stand what the bodies have done:
+
+    ledger    a line for each time a body ran, written at once: an effect without a key
+    keyed/    a file for each `ctx.idempotency_key` an effect was asked for: nobody makes it twice
+    called    a line for each callback
+    told      the results, of a run that has completed
+    deaths    a line for each death that was ordered: where, and what it was about to do
+"""
+
+import json
+import os
+import signal
+import sqlite3
+import sys
+import time
+from contextlib import contextmanager, suppress
+
+from dotflow_like import Config, Manager, RetryPolicy, task
+from dotflow_like.record.codec import JsonCodec
+
+ORDER = json.loads(sys.argv[1])
+FOLDER, MODE = ORDER["folder"], ORDER["mode"]
+DEATH = ORDER.get("death")  # [where, at the how many-th time there, who dies: the run or a worker]
+MAIN = os.getpid()
+LARGE = "x" * 70_000
+
+
+def at(place, about_to=""):
+    """Die here, if that is the order."""
+    if DEATH is None or DEATH[0] != place:
+        return
+    DEATH[1] -= 1
+    if DEATH[1] == 0:
+        if DEATH[2] == "run":
+            append("deaths", f"{place} {about_to}")
+            os.killpg(MAIN, signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+        with suppress(FileExistsError), open(os.path.join(FOLDER, f"{MAIN} lost a worker"), "x"):
+            append("deaths", f"{place} in a worker alone")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def append(name, line):
+    descriptor = os.open(os.path.join(FOLDER, name), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(descriptor, f"{line}\n".encode())
+    os.close(descriptor)
+
+
+def keyed(name):
+    return os.path.join(FOLDER, "keyed", name.replace("/", " "))
+
+
+@contextmanager
+def work(ctx):
+    at("body begins")
+    attempt = ctx.attempt
+    append("ledger", f"{ctx.task_id} {attempt.number} {attempt.fence} {ctx.idempotency_key} {os.getpid()}")
+    with suppress(FileExistsError), open(keyed(ctx.idempotency_key), "x") as file:
+        file.write(ctx.task_id)
+    time.sleep(ORDER["pause"])
+    yield
+    at("body ends")
+
+
+def value(number, **more):
+    return {"number": number, "token": os.urandom(8).hex(), **more}
+
+
+def called(task):
+    at("callback begins")
+    append("called", task.task_id)
+    at("callback ends")
+
+
+def made(name, *needs, large=False):
+    def body(ctx, given):
+        with work(ctx):
+            more = {"pad": LARGE} if large else {}
+            return value(1 + sum(each["number"] for each in given), **more)
+
+    return task(body, name=name, callback=called).bind(given=list(needs))
+
+
+@task
+def parts(ctx):
+    with work(ctx):
+        return [1, 2, 3, 4, 5]
+
+
+@task
+def square(ctx, x, by):
+    with work(ctx):
+        return value(x * x * by["number"])
+
+
+@task
+def flaky(ctx, given):
+    with work(ctx):
+        if ctx.attempt.number == 1:
+            raise ValueError("the first attempt fails")
+        return value(1 + given["number"])
+
+
+@task
+def gather(ctx, given, squares):
+    with work(ctx):
+        return value(given["number"] + sum(each["number"] for each in squares))
+
+
+def tasks():
+    """Thirteen tasks and a map; or the first of each sort, with less to do."""
+    a, b, c = made("a"), made("b", large=True), made("c")
+    again = flaky.bind(given=a)
+    if ORDER["small"]:
+        return [a, b, again, made("last", b, again)]
+    d, e = made("d", a, b), made("e", b, c)
+    f, g, h = made("f", d), made("g", d, e, large=True), made("h", e)
+    squares = square.bind(by=f).map(x=parts)
+    i = made("total", g).with_options(name="i")
+    j = gather.bind(given=i, squares=squares)
+    return [a, b, c, d, e, again, f, g, h, parts, squares, i, j, made("last", j, h)]
+
+
+def prepared(each):
+    policy = RetryPolicy(2, delay=0.003, worker_deaths=1000) if each.name == "flaky" else RetryPolicy(worker_deaths=1000)
+    each = each.with_options(retry=policy, version="1")
+    if MODE == "sequential_group":
+        each = each.with_options(group_name="early" if each.name in "abcdeflaky" else "late")
+    return each
+
+
+# Where it may die: at each statement of SQL; at each touch of a file of its own; and around each encoding, in
+# a worker too.
+
+
+class Traced(sqlite3.Connection):
+    def __init__(self, *arguments, **more):
+        super().__init__(*arguments, **more)
+        self.execute("PRAGMA wal_autocheckpoint=10")  # many checkpoints: they are writes, too
+        self.set_trace_callback(lambda statement: at("statement", " ".join(statement.split()[:3])))
+
+
+def touched(event, arguments):
+    if event in TOUCHES and os.getpid() == MAIN and (event != "open" or str(arguments[0]).startswith(FOLDER)):
+        at("touch", event)
+
+
+TOUCHES = {
+    "fcntl.flock", "open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.scandir", "os.truncate",
+    "sqlite3.connect",
+}  # fmt: skip
+
+
+def watch_encoding():
+    encode = JsonCodec.encode
+    if encode.__module__ == "__main__":
+        return
+
+    def watched(self, given):
+        at("encoding begins")
+        data = encode(self, given)
+        at("encoding ends")
+        return data
+
+    watched.__module__ = "__main__"
+    JsonCodec.encode = watched
+
+
+def die_at_a_size(size):
+    """Die in the middle of the write that makes a file larger than that."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def main():
+    os.makedirs(os.path.join(FOLDER, "keyed"), exist_ok=True)
+    ordered = [prepared(each) for each in tasks()]
+    connect = sqlite3.connect
+    sqlite3.connect = lambda *given, **more: connect(*given, factory=Traced, **more)
+    if DEATH is not None:
+        sys.addaudithook(touched)
+        watch_encoding()
+    if ORDER["size"] is not None:
+        die_at_a_size(ORDER["size"])
+    at("run begins")
+    run = Manager(
+        ordered,
+        workflow_id="job",
+        storage=ORDER["storage"],
+        resume=True,
+        mode=MODE,
+        executor="thread" if ORDER["workers"] == "thread" else None,
+        max_workers=2 if MODE == "parallel" else None,
+        on_success=lambda tasks: at("on_success"),
+        config=Config(
+            start_method="spawn" if ORDER["workers"] == "spawn" else "fork",
+            worker_init=watch_encoding if DEATH is not None else None,
+            max_crashes=None,
+        ),
+    ).wait()
+    at("run ends")
+    run.raise_for_failure()
+    numbers = {
+        name: [each["number"] for each in result] if name == "square" else result["number"]
+        for name, result in run.results.items()
+        if name != "parts"
+    }
+    with open(os.path.join(FOLDER, "told"), "w") as file:
+        json.dump(numbers, file)
+
+
+main()
