@@ -65,7 +65,7 @@ print(flush=True)
 sys.stdin.readline()
 before = time.monotonic()
 try:
-    run = Manager([first, waits, last.bind(number=waits)], workflow_id="run", **options).wait()
+    run = Manager([first, waits.after(first), last.bind(number=waits)], workflow_id="run", **options).wait()
     said = {"status": run.status, "last": run["last"].result, "took": run["waits"].result - before}
 except DotflowError as error:
     said = {"raised": type(error).__name__, "message": str(error), "took": time.monotonic() - before}

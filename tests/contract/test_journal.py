@@ -7,7 +7,8 @@ from pathlib import Path
 from dotflow_like.record.codec import JsonCodec
 from dotflow_like.record.journal import Journal, MemoryJournal
 from dotflow_like.record.keyvalue import KeyValueJournal
-from dotflow_like.record.sql import MIGRATIONS, SqlJournal
+from dotflow_like.record.sql import SqlJournal
+from dotflow_like.record.sql_statements import MIGRATIONS
 from dotflow_like.record.sqlite import Database
 from dotflow_like.record.storage.files import FileStorage
 from dotflow_like.record.storage.memory import MemoryStorage

@@ -35,11 +35,11 @@ def at(place, about_to=""):
     DEATH[1] -= 1
     if DEATH[1] == 0:
         if DEATH[2] == "run":
-            append("deaths", f"{place} {about_to}")
+            append("deaths", f"{place}: {about_to}" if about_to else place)
             os.killpg(MAIN, signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
         with suppress(FileExistsError), open(os.path.join(FOLDER, f"{MAIN} lost a worker"), "x"):
-            append("deaths", f"{place} in a worker alone")
+            append("deaths", f"{place}, in a worker alone")
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -136,11 +136,23 @@ def prepared(each):
 # a worker too.
 
 
+TABLES = {"checkpoints", "schema_version", "task_attempts", "workflow_runs"}
+
+
+def short(statement):
+    words = statement.split()
+    return " ".join([words[0], *(word for word in words[:5] if words[0] in ("INSERT", "UPDATE") and word in TABLES)])
+
+
 class Traced(sqlite3.Connection):
     def __init__(self, *arguments, **more):
         super().__init__(*arguments, **more)
-        self.execute("PRAGMA wal_autocheckpoint=10")  # many checkpoints: they are writes, too
-        self.set_trace_callback(lambda statement: at("statement", " ".join(statement.split()[:3])))
+        self.set_trace_callback(lambda statement: at("statement", short(statement)))
+
+    def execute(self, statement, *given):
+        if "autocheckpoint" in statement:
+            statement = "PRAGMA wal_autocheckpoint=10"  # pages: many checkpoints, since they are writes, too
+        return super().execute(statement, *given)
 
 
 def touched(event, arguments):

@@ -23,7 +23,8 @@ from dotflow_like.model.records import RESULT, Attempt, RunRecord, TaskRecord
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus
 from dotflow_like.record.codec import JsonCodec
 from dotflow_like.record.keyvalue import KeyValueJournal
-from dotflow_like.record.sql import MIGRATIONS, SqlJournal
+from dotflow_like.record.sql import SqlJournal
+from dotflow_like.record.sql_statements import MIGRATIONS
 from dotflow_like.record.sqlite import Database
 from dotflow_like.record.storage.files import FileStorage
 
@@ -125,6 +126,7 @@ class Born:
 
     def __init__(self, nursery: Nursery | None, script: str, arguments: list[str], folder: Path) -> None:
         self.returncode: int | None = None
+        self.way = "where it was told to"
         self._folder = folder
         self._nursery = nursery
         self._process: subprocess.Popen[bytes] | None = None
@@ -210,13 +212,19 @@ class Lives:
         """How many processes were killed."""
         return sum(each.kills for each in self._all)
 
-    def deaths(self) -> Counter[str]:
-        """Return how often processes died by themselves, by where they were."""
-        return Counter(line for each in self._all for line in each.deaths())
+    def deaths(self) -> Counter[tuple[str, str]]:
+        """Return how often something has died, by how it did and by where it was recorded."""
+        return Counter((way, each.kind) for each in self._all for way in each.deaths)
 
 
 class Life:
     """One run, from its first start to its end, however often its process is killed.
+
+    Attributes:
+        kind: where it is recorded: in `files` or in `sqlite`.
+        kills: how often its process was killed.
+        deaths: how something has died: its process, or a worker alone.
+        recorded: the results that were seen in the journal so far.
 
     Args:
         folder: to be made; all of it lies there.
@@ -240,10 +248,11 @@ class Life:
         pause: float = 0,
     ) -> None:
         self.kills = 0
+        self.deaths: list[str] = []
         self.recorded: dict[str, str] = {}
         self._folder = folder
-        self._kind, durability = storage.split()
-        place = f"file://{folder}/kept" if self._kind == "files" else f"sqlite:///{folder}/runs.db"
+        self.kind, durability = storage.split()
+        place = f"file://{folder}/kept" if self.kind == "files" else f"sqlite:///{folder}/runs.db"
         self._order = {
             "folder": str(folder),
             "storage": f"{place}?durability={durability}",
@@ -255,6 +264,7 @@ class Life:
         self._keys = set(SMALL) if small else KEYS
         self._told = SMALL if small else NUMBERS
         self._nursery = nursery
+        self._starts: list[str] = []
         self._workers_killed = 0
         self._dying: Born | None = None
         self._effects_when_recorded: Counter[str] = Counter()
@@ -282,10 +292,14 @@ class Life:
             fresh: begin with a new interpreter.
         """
         order = json.dumps(self._order | {"death": place and [place, number, who], "size": size})
-        print(f"{sys.executable} {HERE / 'job.py'} '{order}'", moment or "")
+        self._starts.append(f"{sys.executable} {HERE / 'job.py'} '{order}'  # {moment}")
         self._workers_killed += who == "worker"
         already = self._ledger_lines()
         process = Born(None if fresh else self._nursery, str(HERE / "job.py"), [order], self._folder)
+        if moment is not None:
+            process.way = "at a random moment" + ", of a new interpreter" * fresh
+        if size is not None:
+            process.way = "in the middle of a write"
         try:
             if self._dying is not None:
                 self._bury(self._dying)
@@ -297,6 +311,7 @@ class Life:
             return self._bury(process)
         except BaseException:
             process.kill()
+            print("the processes of this run:", *self._starts, sep="\n")
             raise
 
     def _kill(self, process: Born, moment: Moment, already: int) -> None:
@@ -307,6 +322,7 @@ class Life:
         if moment.worker:
             for pid in process.workers()[:1]:
                 self._workers_killed += 1
+                self.deaths.append("at a random moment, a worker alone")
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             with suppress(TimeoutError):
@@ -318,7 +334,12 @@ class Life:
         hasty, self._dying = self._dying is process, None
         code = process.wait()
         assert code == 0 or code in KILLED, process.errors
-        self.kills += code != 0
+        ordered = self._lines("deaths")
+        (self._folder / "deaths").unlink(missing_ok=True)
+        if code != 0:
+            self.kills += 1
+            ordered = ordered or [process.way]
+        self.deaths += ordered
         if not hasty:  # else the next one is at work
             self._look()
         if code == 0 and not hasty:
@@ -334,10 +355,6 @@ class Life:
         path = self._folder / name
         return path.read_text().splitlines() if path.exists() else []
 
-    def deaths(self) -> list[str]:
-        """Return where it has died by itself, and what it was about to do."""
-        return self._lines("deaths")
-
     def effects(self) -> list[Effect]:
         fields = [line.rsplit(" ", 4) for line in self._lines("ledger")]
         return [Effect(key, int(at), int(fence), name, int(pid)) for key, at, fence, name, pid in fields]
@@ -350,7 +367,7 @@ class Life:
 
     @contextmanager
     def _journal(self) -> Iterator[Any]:
-        if self._kind == "files":
+        if self.kind == "files":
             yield KeyValueJournal(FileStorage(self._folder / "kept"), JsonCodec())
             return
         copy = self._folder / "copy"
@@ -405,7 +422,7 @@ class Life:
         own = [each for each in rows.attempts if each.fence == run.fence]
         left = [each for each in rows.attempts if each.status is AttemptStatus.RUNNING]
         # files are taken over one by one: who died in the middle of it has begun nothing
-        in_the_middle = self._kind == "files" and not own
+        in_the_middle = self.kind == "files" and not own
         assert in_the_middle or all(each.fence == run.fence for each in left), left
         if self._crashes is not None and run.fence == self._crashes[0] + 1:
             assert run.crashes == self._crashes[1]

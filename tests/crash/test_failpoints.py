@@ -1,19 +1,37 @@
-"""A process dies at every single step of a run in turn, and the next one goes on with what is recorded."""
+"""A process dies at each single step of a run in turn, and the next one goes on with what is recorded.
+
+The steps, all of a process that is at work in tests/crash/job.py:
+
+- each statement of SQL: before it begins, so a transaction is left before, between and after its statements;
+- each touch of a file: before it is opened, locked, renamed, ...; with files as storage that is around each write;
+- the size of a file: in the middle of the write that makes it larger;
+- places in the program: around encodings, bodies, callbacks.
+
+A test that fails has printed the command that starts each process of its last run. `CRASH_SEED=...` replays what is
+chosen at random; the output names the seed.
+"""
 
 from __future__ import annotations
 
+import os
+import random
 from typing import Any
 
 import pytest
 
 MODES = ["sequential", "sequential_group", "background", "parallel"]
 STORAGES = ["files full", "files process", "sqlite full", "sqlite process"]
-STEPS = {"files": "touch", "sqlite": "statement"}
+BOTH = ["files process", "sqlite process"]
+STEPS = {"files": ["touch"], "sqlite": ["statement", "touch"]}
+PLACES = [
+    "run begins", "body begins", "body ends", "encoding begins", "encoding ends", "callback begins", "callback ends",
+    "on_success", "run ends",
+]  # fmt: skip
 MOST = 2000  # steps of a run, and more than it has
 
 
-def sweep(lives: Any, storage: str, mode: str, place: str, **options: Any) -> None:
-    """One life for each time a run comes to a place: it dies there, and the next process completes it."""
+def sweep(lives: Any, place: str, storage: str, mode: str, **options: Any) -> None:
+    """One life for each step: its process dies there, and the next one completes the run."""
     for number in range(1, MOST):
         life = lives.new(storage, mode, **options)
         if life.start(place=place, number=number):
@@ -22,22 +40,115 @@ def sweep(lives: Any, storage: str, mode: str, place: str, **options: Any) -> No
     raise AssertionError("a run has more steps than it should")
 
 
-def ascent(lives: Any, storage: str, mode: str, place: str, **options: Any) -> None:
-    """One life: its first process dies at its first step, the second one at its second, until one completes."""
+def ascent(lives: Any, place: str, storage: str, mode: str, **options: Any) -> None:
+    """One life: its first process dies at its first step, the next one at its second, until one completes."""
     life = lives.new(storage, mode, **options)
     for number in range(1, MOST):
         if life.start(place=place, number=number):
             return
     raise AssertionError("a run has more steps than it should")
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("storage", ["files process", "sqlite process"])
-def test_a(lives: Any, storage: str, mode: str) -> None:
-    ascent(lives, storage, mode, STEPS[storage.split()[0]], small=True)
-    print(lives.kills, lives.deaths())
+
+def steps(storage: str) -> list[str]:
+    return STEPS[storage.split()[0]]
+
+
+def seeded() -> random.Random:
+    seed = int(os.environ.get("CRASH_SEED") or random.randrange(2**32))
+    print(f"to replay: CRASH_SEED={seed}")
+    return random.Random(seed)
+
+
+def check_statements(lives: Any) -> None:
+    """See that each sort of write was interrupted: opening, migrating, claiming, starting, ending, and the rest."""
+    deaths = {way.removeprefix("statement: ") for way, _ in lives.deaths()}
+    assert deaths >= {
+        "PRAGMA", "CREATE", "INSERT schema_version", "BEGIN", "COMMIT", "SELECT", "INSERT workflow_runs",
+        "UPDATE workflow_runs", "INSERT task_attempts", "UPDATE task_attempts", "INSERT checkpoints",
+    }  # fmt: skip
+
+
+def test_the_run_goes_on_after_a_death_at_any_statement(lives: Any) -> None:
+    sweep(lives, "statement", "sqlite process", "sequential", small=True)
+    check_statements(lives)
+
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("storage", ["files process", "sqlite process"])
-def test_b(lives: Any, storage: str, mode: str) -> None:
-    sweep(lives, storage, mode, STEPS[storage.split()[0]], small=True)
-    print(lives.kills, lives.deaths())
+@pytest.mark.parametrize("storage", BOTH)
+def test_the_run_goes_on_after_deaths_at_one_step_after_another(lives: Any, storage: str, mode: str) -> None:
+    for place in steps(storage):
+        ascent(lives, place, storage, mode, small=True)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("storage", BOTH)
+def test_the_run_goes_on_after_a_death_at_a_place(lives: Any, storage: str, mode: str) -> None:
+    for place in PLACES:
+        ascent(lives, place, storage, mode, small=True)
+    assert {way for way, _ in lives.deaths()} == set(PLACES)
+
+
+@pytest.mark.parametrize("workers", ["fork", "spawn"])
+@pytest.mark.parametrize("storage", BOTH)
+def test_the_run_goes_on_when_a_worker_alone_dies(lives: Any, storage: str, workers: str) -> None:
+    places = ["body begins", "body ends", "encoding begins", "encoding ends"]
+    for place in places[:: 1 if workers == "fork" else 2]:
+        assert lives.new(storage, "parallel", workers=workers, small=True).start(place=place, who="worker")
+
+
+@pytest.mark.parametrize("mode", ["sequential", "background"])
+@pytest.mark.parametrize("storage", BOTH)
+def test_the_run_goes_on_after_a_death_in_the_middle_of_a_write(lives: Any, storage: str, mode: str) -> None:
+    interrupted_writes(lives, storage, mode, 6)
+
+
+def interrupted_writes(lives: Any, storage: str, mode: str, kills: int) -> None:
+    chance = seeded()
+    while lives.kills < kills:
+        life = lives.new(storage, mode)
+        while not life.start(size=chance.randrange(chance.choice([500, 5_000, 50_000, 500_000]))):
+            if lives.kills % 3 == 0:
+                assert life.start()
+                break
+
+
+# All of it takes minutes
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("storage", ["files full", "sqlite full"])
+def test_the_run_goes_on_after_a_death_at_every_step(lives: Any, storage: str, mode: str) -> None:
+    for place in steps(storage):
+        sweep(lives, place, storage, mode)
+    if storage == "sqlite full":
+        check_statements(lives)
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("storage", BOTH)
+def test_the_run_goes_on_after_a_death_at_every_place(lives: Any, storage: str, mode: str) -> None:
+    for place in PLACES:
+        sweep(lives, place, storage, mode)
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("storage", STORAGES)
+def test_the_run_goes_on_after_deaths_at_random_steps(lives: Any, storage: str, mode: str) -> None:
+    chance = seeded()
+    while lives.kills < 60:
+        life = lives.new(storage, mode)
+        while not life.start(
+            place=chance.choice([*steps(storage), *steps(storage), *PLACES]),
+            number=chance.randrange(1, chance.choice([5, 20, 100])),
+        ):
+            pass
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("mode", ["sequential", "background"])
+@pytest.mark.parametrize("storage", STORAGES)
+def test_the_run_goes_on_after_deaths_in_the_middle_of_writes(lives: Any, storage: str, mode: str) -> None:
+    interrupted_writes(lives, storage, mode, 40)

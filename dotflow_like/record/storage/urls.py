@@ -76,7 +76,7 @@ def _sqlite(url: str, rest: str) -> Database:
         raise ConfigError(
             f"storage {url!r} names no file: write 'sqlite:///relative.db' or 'sqlite:////absolute.db'"
         )
-    from dotflow_like.record.sql import MIGRATIONS
+    from dotflow_like.record.sql_statements import MIGRATIONS
     from dotflow_like.record.sqlite import database_at
 
     return database_at(path, options.get("durability", "full"), options.get("locks"), MIGRATIONS)

@@ -1,0 +1,82 @@
+"""What goes wrong with a SQLite database, in words that name the file, the reason, and who is in the way."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from contextlib import suppress
+
+from dotflow_like.errors import StorageError
+from dotflow_like.record.file_lock import holders
+
+__all__ = ["failure"]
+
+
+def failure(verb: str, path: str, error: Exception, patience: float) -> StorageError:
+    """Return the error to raise for one of the system's, of SQLite's, or of a text that cannot be stored.
+
+    Args:
+        verb: what was tried: `"write"` or `"read"`.
+        path: the database.
+        error: what happened.
+        patience: seconds that were waited for others.
+    """
+    code, reason = type(error).__name__, str(error)
+    if isinstance(error, OSError):
+        code = errno.errorcode.get(error.errno or 0, code)
+        reason = error.strerror or reason
+        if error.filename not in (None, path):
+            reason += f": {error.filename!r}"
+    elif isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorname", code)
+        more = _more(path, code, patience)
+        if more:
+            reason += f": {more}"
+    return StorageError(f"cannot {verb} {path!r}: {reason} ({code})")
+
+
+def _more(path: str, code: str, patience: float) -> str:
+    """Return what can be found out beyond the words of SQLite."""
+    # never by opening the file: to close it again would drop SQLite's own locks of it
+    if code.startswith("SQLITE_BUSY"):
+        return f"{holders([path, f'{path}-shm'])} has kept it locked for {patience:g} s"
+    if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return "the file is damaged; restore it from a copy, or give another one"
+    if code.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+        return _why_not_written(path)
+    if code.startswith("SQLITE_CANTOPEN"):
+        return _why_not_opened(path) or _why_not_written(path)
+    return ""
+
+
+def _why_not_written(path: str) -> str:
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        return f"its folder {folder!r} is gone"
+    if hasattr(os, "statvfs"):
+        with suppress(OSError):
+            if not os.statvfs(folder).f_bavail:
+                return "no space is left on its disk"
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        if limit != resource.RLIM_INFINITY:
+            return f"the limit of the size of files is {limit:,} bytes here (ulimit -f)"
+    return ""
+
+
+def _why_not_opened(path: str) -> str:
+    if os.path.isdir(path):
+        return "it is a folder"
+    try:
+        with open(os.devnull, "rb"):
+            pass
+    except OSError as error:
+        return f"{error.strerror} ({errno.errorcode.get(error.errno or 0, '')})"
+    folder = os.path.dirname(path)
+    if os.path.exists(path) and not os.access(path, os.R_OK | os.W_OK):
+        return "this user may not write it"
+    if os.path.isdir(folder) and not os.access(folder, os.W_OK | os.X_OK):
+        return f"this user may not write its folder {folder!r}"
+    return ""
