@@ -180,6 +180,8 @@ _PEERS = {
     "joblib.Memory": joblib,
 }
 
+_LONG = Unmeasured("to compute and keep 100,000 results takes it minutes")
+
 RESUME = Benchmark(
     "resume",
     "1,000 finished tasks found on disk",
@@ -215,6 +217,8 @@ LONG = Benchmark(
         "pipefunc": Unmeasured(
             "building the pipeline takes over 10 ms per function at 1,000 and grows with it"
         ),
+        "sf-hamilton": _LONG,
+        "joblib.Memory": _LONG,
     },
     rounds=3,
     repeat=2,

@@ -37,7 +37,7 @@ class Config:
     """What a run works with, beside its tasks.
 
     Args:
-        storage: where results are kept: a `Storage`, a folder, or a URL such as `file:///abs/dir`.
+        storage: where results are kept: a `Storage`, a folder, or a URL such as `sqlite:///runs.db` or `file:///abs/dir`.
             Default: in memory, as long as the process lives.
         tracer: a `Tracer`, or any object with one of its methods.
         metrics: a `Metrics`, or any object with one of its methods.
@@ -81,7 +81,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.storage == "" or not isinstance(self.storage, Storage | str | os.PathLike | None):
             raise ConfigError(
-                f"storage is {self.storage!r}; give a folder, a URL such as 'file:///abs/dir', or a Storage"
+                f"storage is {self.storage!r}; give a folder, a URL such as 'sqlite:///runs.db', or a Storage"
             )
         check_provider(self.tracer, Tracer, "tracer")
         check_provider(self.metrics, Metrics, "metrics")

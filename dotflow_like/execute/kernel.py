@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from queue import Empty
 from typing import NamedTuple
 
 from dotflow_like.clock import Clock
-from dotflow_like.errors import TaskCancelled, TaskTimeout, WorkerDied
+from dotflow_like.errors import ClaimLost, TaskCancelled, TaskTimeout, WorkerDied
 from dotflow_like.execute.attempts import closed, completed, is_scheduled, opened, scheduled
 from dotflow_like.execute.call import Call
 from dotflow_like.execute.control import Control, Stop
@@ -28,9 +29,11 @@ from dotflow_like.execute.timers import Timers
 from dotflow_like.model.context import Progress
 from dotflow_like.model.records import (
     RESULT,
+    Attempt,
     Checkpoint,
     Discard,
     Reference,
+    RunRecord,
     TaskError,
     TaskRecord,
     made,
@@ -161,8 +164,7 @@ class Kernel:
             self._finish()
         except BaseException as error:
             self.control.close()
-            self._view.status, self._view.reason = RunStatus.FAILED, f"{type(error).__name__}: {error}"
-            self._view.finished = self._now()
+            self._broke(error)
             raise
         finally:
             executor.close()
@@ -229,8 +231,8 @@ class Kernel:
     def _write(self) -> None:
         if self._changes:
             assert self._claim is not None, "a plan that is complete changes nothing"
-            changes, self._changes = self._changes, []
-            self._journal.commit(self._claim, changes)
+            self._journal.commit(self._claim, self._changes)
+            self._changes = []
 
     def _take_messages(self) -> None:
         inbox, timers = self._inbox, self._timers
@@ -289,9 +291,7 @@ class Kernel:
             status, reason = RunStatus.COMPLETED, None
         view.finished = self._now()
         if self._claim is not None:
-            record = self._journal.run(view.workflow_id)
-            assert record is not None, "it was claimed"
-            self._changes.append(replace(record, status=status, reason=reason, finished_at=view.finished))
+            self._changes.append(self._ended(status, reason))
         self._commit()
         for run in view.tasks:
             for item in run.items or ():
@@ -305,6 +305,39 @@ class Kernel:
                 "duration": view.duration,
             }
             self._observer(RunEnded(view.workflow_id, info))
+
+    def _broke(self, error: BaseException) -> None:
+        """End a run that cannot go on, since what happens cannot be recorded; and record that, if it can be."""
+        view = self._view
+        view.status, view.reason = RunStatus.FAILED, f"{type(error).__name__}: {error}"
+        view.finished = self._now()
+        lost = {change.task_id for change in self._changes if isinstance(change, Attempt)}
+        for run in (*self._running.values(), *self._delayed):
+            run.status = _PENDING  # a resumed run runs it again
+            lost.add(run.task_id)
+        if self._claim is None or isinstance(error, ClaimLost):
+            return
+        with suppress(Exception):  # the place may be full, or gone; then the next owner finds all this
+            # nobody died: the attempts that are left would count as a crash
+            changes: list[Change] = [
+                each._replace(
+                    status=AttemptStatus.FAILED,
+                    outcome=AttemptOutcome.FAILED,
+                    finished_at=max(view.finished, each.started_at or each.scheduled_at),
+                    error=TaskError.of(error, each.number),
+                )
+                for record in self._journal.tasks(view.workflow_id, lost).values()
+                for each in record.attempts
+                if each.status is AttemptStatus.RUNNING
+            ]
+            changes.append(self._ended(RunStatus.FAILED, view.reason))
+            self._journal.commit(self._claim, changes)
+
+    def _ended(self, status: RunStatus, reason: str | None) -> RunRecord:
+        """Return the row of the run as it ends."""
+        record = self._journal.run(self._view.workflow_id)
+        assert record is not None, "it was claimed"
+        return replace(record, status=status, reason=reason, finished_at=self._view.finished)
 
     def _why_crashed(self) -> str:
         assert self._claim is not None, "a plan that is complete has not crashed"

@@ -159,8 +159,8 @@ class KeyValueJournal(Journal):
                 by_task.setdefault(change.task_id, []).append(change)
         with self._lock:
             try:
-                self._check(claim)
                 rows = {key: self._read(claim.workflow_id, key) for key in by_task}
+                self._check(claim)  # after they were read: whoever claims from now on changes them
                 records = {key: after(rows[key].record, of_task) for key, of_task in by_task.items()}
                 for key, record in records.items():
                     if not self._write(claim, record, rows[key]):
@@ -220,8 +220,8 @@ class KeyValueJournal(Journal):
     def _change(self, claim: Claim, key: str, change: Callable[[TaskRecord], TaskRecord]) -> None:
         """Change the row of a task that somebody else has written, under this claim or before it."""
         while True:
-            self._check(claim)
             row = self._read(claim.workflow_id, key)
+            self._check(claim)
             if self._write(claim, change(row.record), row):
                 return
 

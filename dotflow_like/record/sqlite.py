@@ -208,8 +208,10 @@ class Database:
             return None
         try:
             return self._open_to_write(make=False)
-        except (OSError, sqlite3.OperationalError, StorageError):
-            found = open_only_to_read(self.path, self._migrations, self._patience)
+        except (OSError, sqlite3.OperationalError, StorageError) as error:
+            found = None
+            if getattr(error, "sqlite_errorname", "") != "SQLITE_ERROR":  # else a migration is wrong
+                found = open_only_to_read(self.path, self._migrations, self._patience, error)
             if found is None:
                 raise
             (self._connection, self._frozen), self._is_read_only = found, True

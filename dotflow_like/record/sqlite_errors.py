@@ -40,7 +40,7 @@ def _more(path: str, code: str, patience: float) -> str:
     """Return what can be found out beyond the words of SQLite."""
     # never by opening the file: to close it again would drop SQLite's own locks of it
     if code.startswith("SQLITE_BUSY"):
-        return f"{holders([path, f'{path}-shm'])} has kept it locked for {patience:g} s"
+        return f"kept locked for {patience:g} s by {holders([path, f'{path}-shm'])}"
     if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return "the file is damaged; restore it from a copy, or give another one"
     if code.startswith(("SQLITE_FULL", "SQLITE_IOERR")):

@@ -66,9 +66,9 @@ def open_to_write(
 
 
 def open_only_to_read(
-    path: str, migrations: Migrations, patience: float
+    path: str, migrations: Migrations, patience: float, why: Exception
 ) -> tuple[sqlite3.Connection, tuple[int, ...] | None] | None:
-    """Open a file that cannot be written.
+    """Open a file that cannot be written, which `why` tells.
 
     Returns:
         The connection; and if it reads the file as one that nobody changes, what that looked like. None if it
@@ -92,7 +92,7 @@ def open_only_to_read(
             if version < len(migrations):
                 raise StorageError(
                     f"cannot use {path!r}: its schema is version {version}, not {len(migrations)}, and it cannot be "
-                    "written; let one who may write to it open it first"
+                    f"written ({why}); let one who may write to it open it first"
                 )
         except sqlite3.OperationalError:
             connection.close()

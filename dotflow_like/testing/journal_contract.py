@@ -219,10 +219,11 @@ class JournalContract(Values, Ownership, AtOnce):
         noted = {"rows": 3, "": {"deep": [1, -2.5e-300, None, True, {"ü": "😀\0"}, 2**70]}, "text": LARGE}
         later: dict[str, Any] = {"metadata": noted, "scheduled_at": AT - timedelta(microseconds=1)}
         error = TaskError(1, "Wörse", ODD_TEXT, f"Traceback: {ODD_TEXT}", ("a.b:Wörse", "builtins.Exception"))
+        failed = None if status is COMPLETED else error
         versions = [
             attempt(claim, SCHEDULED, metadata={"planned": [1]}),
             attempt(claim, RUNNING, worker="worker 1", **(later | {"metadata": {}})),
-            attempt(claim, status, worker=f"{ODD_TEXT[:-1]} 2", error=error, **later),
+            attempt(claim, status, worker=f"{ODD_TEXT[:-1]} 2", error=failed, **later),
         ]
         for version in versions:
             bench.journal.commit(

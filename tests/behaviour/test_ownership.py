@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,13 +10,14 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from dotflow_like import Manager, RunInProgress, RunStatus, Workflow, task
+from dotflow_like import DotflowWarning, Manager, RunInProgress, RunStatus, Workflow, task
 
 Until = Callable[..., None]
 
@@ -46,10 +48,13 @@ def waits():
         file.write("waits ")
     if forks and os.fork() == 0:
         os.setsid()
+        os.close(1)  # else who waits for its end waits for this
         (place / "new").write_text(str(os.getpid()))
         (place / "new").rename(place / "forked")
         time.sleep(600)
         os._exit(0)
+    while forks and not (place / "forked").exists():
+        time.sleep(0.002)
     (place / "busy").touch()
     while not (place / "gate").exists():
         time.sleep(0.002)
@@ -106,10 +111,11 @@ class Place(NamedTuple):
         (self.folder / "gate").touch()
 
 
-@pytest.fixture(params=["sqlite", "files"])
+@pytest.fixture
 def place(request: pytest.FixtureRequest, tmp_path: Path, until: Until) -> Iterator[Place]:
-    """A place of each kind in turn."""
-    storage = f"sqlite:///{tmp_path}/runs.db" if request.param == "sqlite" else f"{tmp_path}/runs"
+    """A database, or, if the test says so, a folder of files."""
+    in_files = getattr(request, "param", "sqlite") == "files"
+    storage = f"{tmp_path}/runs" if in_files else f"sqlite:///{tmp_path}/runs.db"
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     started: list[subprocess.Popen[str]] = []
@@ -124,11 +130,11 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, until: Until) -> Itera
         return process
 
     yield Place(tmp_path, ready, until)
+    if (tmp_path / "forked").exists():
+        end((tmp_path / "forked").read_text())
     for each in started:
         each.kill()
         each.communicate()
-    if (tmp_path / "forked").exists():
-        end((tmp_path / "forked").read_text())
 
 
 def go(process: subprocess.Popen[str]) -> None:
@@ -156,12 +162,14 @@ def end(pid: str) -> None:
 
 
 WAYS: list[Any] = [
-    {"mode": "sequential"},
-    {"mode": "background"},
-    {"mode": "parallel", "max_workers": 2},
-    {"mode": "parallel", "max_workers": 2, "executor": "thread"},
+    ("sqlite", {"mode": "sequential"}),
+    ("sqlite", {"mode": "background"}),
+    ("sqlite", {"mode": "parallel", "max_workers": 2}),
+    ("sqlite", {"mode": "parallel", "max_workers": 2, "executor": "thread"}),
+    ("files", {"mode": "parallel", "max_workers": 2}),
 ]
-ways = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.get("executor", way["mode"]))
+ways = pytest.mark.parametrize(("place", "way"), WAYS, indirect=["place"])
+places = pytest.mark.parametrize("place", ["sqlite", "files"], indirect=True)
 
 
 @ways
@@ -189,7 +197,9 @@ def test_a_killed_run_is_resumed_at_once(place: Place, way: dict[str, Any]) -> N
     assert place.effects() == ["first", "waits", "waits"]
 
 
-@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+@pytest.mark.parametrize(
+    ("place", "mode"), [("files", "sequential"), ("sqlite", "parallel")], indirect=["place"]
+)
 def test_while_an_orphan_of_a_killed_run_works_nobody_resumes_it(place: Place, mode: str) -> None:
     owner = place.busy(mode=mode, forks=True)
     kill(owner)
@@ -206,7 +216,9 @@ def test_while_an_orphan_of_a_killed_run_works_nobody_resumes_it(place: Place, m
     assert place.effects() == ["first", "waits", "waits"]
 
 
-@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+@pytest.mark.parametrize(
+    ("place", "mode"), [("sqlite", "sequential"), ("files", "parallel")], indirect=["place"]
+)
 def test_what_a_body_leaves_running_does_not_keep_a_run_that_has_ended(place: Place, mode: str) -> None:
     place.open_gate()
     first = place.ask(mode=mode, forks=True)
@@ -219,6 +231,7 @@ def test_what_a_body_leaves_running_does_not_keep_a_run_that_has_ended(place: Pl
     assert place.effects() == ["first", "waits", "first", "waits"]
 
 
+@places
 def test_of_many_that_start_one_run_at_once_one_runs_it(place: Place) -> None:
     racers = [place.ready(mode="parallel") for _ in range(6)]
     for each in racers:
@@ -249,24 +262,38 @@ def test_one_process_runs_a_run_once(tmp_path: Path) -> None:
     assert held.run(**options, resume=True).status is RunStatus.COMPLETED
 
 
-def ends(name: str) -> Callable[..., object]:
-    """Return a function that has a run end in this way."""
+def fails() -> None:
+    raise LookupError("of the body")
 
-    def fails() -> None:
-        raise LookupError("of the body")
 
-    def callback(**_: object) -> None:
-        raise LookupError("of the callback")
+def complains(**_: object) -> None:
+    raise LookupError("of the callback")
 
-    tasks = {"failed": task(fails, name="one")}
-    plain = task(lambda: 1, name="one")
 
-    def run(**options: Any) -> None:
-        if name == "failed":
-            Manager([tasks[name]], on_failure=lambda tasks: None, **options)
-        elif name == "callback":
-            with pytest.raises(LookupError):
-                Manager([plain], on_success=callback, **options)
-        elif name == "broken":
-            with pytest.raises(ConfigError):
-                Manager([plain], config=Config(worker_init=threading.Lock()), mode="parallel", **options)
+@pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+@pytest.mark.parametrize(
+    ("body", "options"),
+    [
+        (fails, {"on_failure": lambda tasks: None}),
+        (fails, {"on_failure": complains}),
+        (os.getpid, {"on_success": complains}),
+        (threading.Lock, {"on_failure": lambda tasks: None}),
+        (lambda: time.sleep(1), {"timeout": 0.05, "on_failure": lambda tasks: None}),
+    ],
+    ids=["failed", "failed, and its callback", "its callback failed", "cannot be stored", "timeout"],
+)
+def test_however_a_run_ends_it_can_be_resumed_at_once(
+    tmp_path: Path, mode: str, body: Callable[..., Any], options: dict[str, Any]
+) -> None:
+    place: Any = {"workflow_id": "run", "storage": f"sqlite:///{tmp_path}/runs.db", "mode": mode}
+    with contextlib.suppress(LookupError):
+        Manager([task(body, name="one")], **place, **options).wait()
+    before = time.monotonic()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DotflowWarning)  # that its code has changed
+        again = Manager(
+            [task(lambda: 7, name="one"), task(lambda: 7, name="two")], resume=True, **place
+        ).wait()
+    assert again.status is RunStatus.COMPLETED
+    assert time.monotonic() - before < SOON
+    assert [each.name for each in (tmp_path / "runs.db-locks").iterdir()] == ["writing"]

@@ -90,9 +90,7 @@ class Moment(NamedTuple):
         """Return one at random; a fresh interpreter takes longer to begin its work."""
         effects = chance.choice([0, 0, 1, 1, 2, 2, 3, 5, 8])
         latest = 0.008 if effects else 0.3 if fresh else 0.06
-        return cls(
-            effects, chance.uniform(0, latest), worker=chance.random() < 0.2, hasty=chance.random() < 0.3
-        )
+        return cls(effects, chance.uniform(0, latest), chance.random() < 0.2, chance.random() < 0.3)
 
 
 class Nursery:
@@ -206,6 +204,10 @@ class Lives:
         life = Life(self._folder / f"life {len(self._all)}", storage, mode, self._nursery, **options)
         self._all.append(life)
         return life
+
+    def moment(self, chance: random.Random, *, fresh: bool) -> Moment:
+        """Return a random moment to kill a process at."""
+        return Moment.chosen(chance, fresh=fresh)
 
     @property
     def kills(self) -> int:

@@ -36,7 +36,7 @@ from dotflow_like.record import codec_pickle
 from dotflow_like.record.codec import JsonCodec
 from dotflow_like.record.codec_key import KeyFile
 from dotflow_like.record.codec_pickle import PickleCodec
-from dotflow_like.record.types import TypeRegistry
+from dotflow_like.record.types import TypeRegistry, default_name
 
 HEAD = len("pickle 1 ") + 64 + 1
 
@@ -316,7 +316,11 @@ class TestLocalClasses:
         types = TypeRegistry()
         types.add(Local)
         codec = PickleCodec(types, key_file)
-        found = back(codec, [Local(Plain(1)), Plain(Local(2))])
+        data = codec.encode([Local(Plain(1)), Plain(Local(2))])
+        head = json.loads(data[HEAD:].partition(b"\n")[0])
+        assert head["named"] == [default_name(Local)]
+        assert "code" not in head
+        found = codec.decode(data)
         assert type(found[0]) is type(found[1].value) is Local
 
 
