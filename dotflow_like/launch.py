@@ -6,7 +6,7 @@ import gc
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dotflow_like import clock
 from dotflow_like.config import Config, Order, open_journal
@@ -14,6 +14,7 @@ from dotflow_like.declare.workflow import Definition
 from dotflow_like.errors import ConfigError, RunInProgress
 from dotflow_like.execute.background import in_background
 from dotflow_like.execute.control import Control, stopped_by_signals
+from dotflow_like.execute.executors.base import Executor
 from dotflow_like.execute.executors.choice import executor_for
 from dotflow_like.execute.kernel import Kernel, Settings
 from dotflow_like.model.records import RunRecord
@@ -50,99 +51,127 @@ def launch(definition: Definition, run: Run, order: Order, *, in_thread: bool = 
         StorageError: it cannot be recorded.
     """
     config: Config = order.config
-    time = clock.current()
     journal = open_journal(config, definition)
-    key = order.idempotency_key
-    if key is not None:
-        order.workflow_id = _known_by(key, definition, order, journal)
-    workflow_id = order.workflow_id or _new_id()
-    plan, row = plan_for(definition, order, journal)
-    if key is not None and _is_begun(row) and not order.resume:
-        _look_at(run, workflow_id, definition, order, journal)
-        return
-    in_thread = in_thread or plan.mode is Mode.BACKGROUND
-    executor = executor_for(
-        plan,
-        order.executor,
-        order.max_workers or config.max_workers,
-        config.workers,
-        in_thread=in_thread,
-        has_timeout=order.timeout is not None,
-        isolates=order.isolates,
-    )
     with ExitStack() as undo:
-        lock: RunLock | None = None
-        owner = _owner()
-        if journal.locks is not None and not plan.is_complete:
-            try:
-                lock = journal.locks.take(workflow_id, owner)
-            except RunInProgress:
-                if key is None:
-                    raise
-                _look_at(run, workflow_id, definition, order, journal)
-                return
-            undo.callback(lock.release)
-            if journal.run(workflow_id) != row:  # somebody had it in the meantime
-                plan, row = plan_for(definition, order, journal)
-                if key is not None and _is_begun(row) and not order.resume:
-                    _look_at(run, workflow_id, definition, order, journal)
-                    return
-        for warning in plan.warnings:
-            warn(warning, workflow_id=workflow_id)
-        claim: Claim | None = None
-        if not plan.is_complete:  # a completed run is only read
-            record = _record_of(plan, workflow_id, key)
-            if not journal.create(record) and key is not None:
-                known = journal.find(plan.workflow, key)
-                if known not in (None, workflow_id):  # of several that start it at once another was quicker
-                    _look_at(run, known, definition, order, journal)
-                    return
-            claim = journal.claim(workflow_id, owner, time.now(), anew=not plan.resumed)
-            # without a lock, or on another machine, a former owner may have written until it lost its claim
-            plan = plan.caught_up(journal.tasks(workflow_id, plan.unfinished()), workflow_id)
         with _uncollected():
-            run._prepare(plan, workflow_id, config, order.on_success, order.on_failure)
-        if len(plan.graph) > _MANY and not gc.get_freeze_count():
-            # all of it stays: let it be old at once, not looked at twice on its way there
-            gc.freeze()
-            gc.unfreeze()
+            start = _own(definition, order, journal, undo, in_thread=in_thread)
+            if start is None:
+                _look_at(run, definition, order, journal)
+                return
+            plan, executor, claim, lock = start
+            run._prepare(plan, order.workflow_id, config, order.on_success, order.on_failure)
         observers = observers_of(config.tracer, config.metrics)
         observer = fan_out(observers) if observers else None
         settings = Settings(order.keep_going, order.timeout, config.grace, config.max_crashes)
         held = None if lock is None else lock.descriptor
-        kernel = Kernel(plan, run, journal, claim, executor, observer, settings, time, held)
+        kernel = Kernel(plan, run, journal, claim, executor, observer, settings, clock.current(), held)
         run._control, run._grace = kernel.control, config.grace
         release = undo.pop_all().close
 
-        def go() -> None:
-            with stopped_by_signals(kernel.control, config.grace, lambda: executor.in_body):
-                try:
-                    kernel.run()
-                finally:
-                    release()
-            _end(run, plan.workflow, kernel.control, resumable=config.keeps)
+    def go() -> None:
+        with stopped_by_signals(kernel.control, config.grace, lambda: executor.in_body):
+            try:
+                kernel.run()
+            finally:
+                release()
+        _end(run, plan.workflow, kernel.control, resumable=config.keeps)
 
-        if in_thread:
-            run.thread = in_background(go, run._note_raised, run.wait)
-        else:
-            go()
+    if in_thread or plan.mode is Mode.BACKGROUND:
+        run.thread = in_background(go, run._note_raised, run.wait)
+    else:
+        go()
+
+
+class _Start(NamedTuple):
+    """All it takes to execute a run.
+
+    Attributes:
+        plan: what to run, and what is restored.
+        executor: where bodies run.
+        claim: the right to record; None for a plan that is complete, which changes nothing.
+        lock: the run's kernel lock; None where there is none.
+    """
+
+    plan: Plan
+    executor: Executor
+    claim: Claim | None = None
+    lock: RunLock | None = None
+
+
+def _own(
+    definition: Definition, order: Order, journal: Journal, undo: ExitStack, *, in_thread: bool
+) -> _Start | None:
+    """Make the run of an order this process's; None if it is to be looked at, since its key was used before.
+
+    Args:
+        definition: the workflow.
+        order: its `workflow_id` is that of the run from here on.
+        journal: where it is recorded.
+        undo: gives back what was taken.
+        in_thread: the run will be in a thread.
+    """
+    key, owner = order.idempotency_key, _owner()
+    if key is not None:
+        order.workflow_id = _known_by(key, definition, order, journal)
+    plan, row = plan_for(definition, order, journal)
+    order.workflow_id = workflow_id = order.workflow_id or _new_id()
+    if _is_only_looked_at(order, row):
+        return None
+    executor = executor_for(
+        plan,
+        order.executor,
+        order.max_workers or order.config.max_workers,
+        order.config.workers,
+        in_thread=in_thread or plan.mode is Mode.BACKGROUND,
+        has_timeout=order.timeout is not None,
+        isolates=order.isolates,
+    )
+    lock = None
+    if journal.locks is not None and not plan.is_complete:
+        try:
+            lock = journal.locks.take(workflow_id, owner)
+        except RunInProgress:
+            if key is None:
+                raise
+            return None
+        undo.callback(lock.release)
+        if journal.run(workflow_id) != row:  # somebody had it in the meantime
+            plan, row = plan_for(definition, order, journal)
+            if _is_only_looked_at(order, row):
+                return None
+    for warning in plan.warnings:
+        warn(warning, workflow_id=workflow_id)
+    if plan.is_complete:  # a completed run is only read
+        return _Start(plan, executor)
+    now = clock.current().now
+    record = RunRecord(
+        workflow_id, plan.workflow, plan.version, plan.params, plan.mode, RunStatus.PENDING, now(),
+        idempotency_key=key,
+    )  # fmt: skip
+    if not journal.create(record) and key is not None:
+        order.workflow_id = journal.find(plan.workflow, key) or workflow_id
+        if order.workflow_id != workflow_id:  # of several that start it at once another was quicker
+            return None
+    claim = journal.claim(workflow_id, owner, now(), anew=not plan.resumed)
+    # without a lock, or on another machine, a former owner may have written until it lost its claim
+    plan = plan.caught_up(journal.tasks(workflow_id, plan.unfinished()), workflow_id)
+    return _Start(plan, executor, claim, lock)
 
 
 def plan_for(definition: Definition, order: Order, journal: Journal) -> tuple[Plan, RunRecord | None]:
     """Return the plan of an order, and the row it was made from; None if the run is not known."""
-    with _uncollected():
-        identities = Identities(order.fingerprint, strict=order.resume)
-        plan = make_plan(definition, order.mode, order.params, identities)
-        workflow_id = order.workflow_id
-        row = None if workflow_id is None else journal.run(workflow_id)
-        if row is None or not _is_begun(row):
-            return plan, row
-        if order.resume:
-            records = journal.tasks(workflow_id, recorded_keys(plan.graph))
-            completed = row.status is RunStatus.COMPLETED
-            return plan.going_on(records, order.policies, workflow_id, completed=completed), row
-        records = journal.tasks(workflow_id, journal.task_keys(workflow_id))
-        return plan.starting_over(records, workflow_id), row
+    identities = Identities(order.fingerprint, strict=order.resume)
+    plan = make_plan(definition, order.mode, order.params, identities)
+    workflow_id = order.workflow_id
+    row = None if workflow_id is None else journal.run(workflow_id)
+    if row is None or not _is_begun(row):
+        return plan, row
+    if order.resume:
+        records = journal.tasks(workflow_id, recorded_keys(plan.graph))
+        completed = row.status is RunStatus.COMPLETED
+        return plan.going_on(records, order.policies, workflow_id, completed=completed), row
+    records = journal.tasks(workflow_id, journal.task_keys(workflow_id))
+    return plan.starting_over(records, workflow_id), row
 
 
 def _known_by(key: str, definition: Definition, order: Order, journal: Journal) -> str | None:
@@ -161,23 +190,16 @@ def _is_begun(row: RunRecord | None) -> bool:
     return row is not None and row.fence > 0
 
 
-def _record_of(plan: Plan, workflow_id: str, key: str | None) -> RunRecord:
-    return RunRecord(
-        workflow_id,
-        plan.workflow,
-        plan.version,
-        plan.params,
-        plan.mode,
-        RunStatus.PENDING,
-        clock.current().now(),
-        idempotency_key=key,
-    )
+def _is_only_looked_at(order: Order, row: RunRecord | None) -> bool:
+    """Return whether an order starts what was started before."""
+    return order.idempotency_key is not None and not order.resume and _is_begun(row)
 
 
-def _look_at(run: Run, workflow_id: str, definition: Definition, order: Order, journal: Journal) -> None:
+def _look_at(run: Run, definition: Definition, order: Order, journal: Journal) -> None:
     """Make `run` a view of what is recorded of a run that is not this process's to execute."""
     from dotflow_like.execute.view import show
 
+    workflow_id = order.workflow_id
     fresh = make_plan(definition, order.mode, order.params, Identities(order.fingerprint, strict=False))
 
     def look() -> bool:
@@ -196,21 +218,21 @@ def _look_at(run: Run, workflow_id: str, definition: Definition, order: Order, j
     look()
 
 
-_MANY = 10_000
-"""Tasks: with fewer, what the garbage collector does about them is not worth a thought."""
-
-
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """Keep the garbage collector out of a block that only makes what stays.
 
-    It would look at all of it again and again: of 100,000 tasks that is a seventh of the whole run.
+    It would look at all of it again and again: of 100,000 tasks that is a seventh of the whole run. At the
+    end it is old at once, and not looked at twice on its way there.
     """
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        if not gc.get_freeze_count():
+            gc.freeze()
+            gc.unfreeze()
         if enabled:
             gc.enable()
 

@@ -104,6 +104,8 @@ class Database:
         Raises:
             StorageError: it could not be written; the message names the file and the reason.
         """
+        if _forking:
+            _wait_for_fork()
         with self._lock:
             try:
                 while True:
@@ -145,6 +147,8 @@ class Database:
             StorageError: it could not be read.
             CorruptCheckpoint: a text in a row is no text any more.
         """
+        if _forking:
+            _wait_for_fork()
         with self._lock:
             try:
                 connection = self._connection
@@ -340,6 +344,12 @@ def _before_fork() -> None:
     _forking.extend(_all)
     for database in _forking:
         database._before_fork()
+
+
+def _wait_for_fork() -> None:
+    """Wait for another thread's, which would not get its turn beside one that writes all the time."""
+    with _registering:
+        pass
 
 
 def _after_fork(*, in_child: bool = False) -> None:

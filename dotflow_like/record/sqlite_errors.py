@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from typing import Final
 
 from dotflow_like.errors import StorageError
 from dotflow_like.record.file_lock import holders
 
 __all__ = ["failure"]
+
+_NEEDED: Final = 6
+"""Descriptors that a database takes: the file, its log, its shared memory, a folder while it is synced, and one more."""
 
 
 def failure(verb: str, path: str, error: Exception, patience: float) -> StorageError:
@@ -70,8 +74,9 @@ def _why_not_opened(path: str) -> str:
     if os.path.isdir(path):
         return "it is a folder"
     try:
-        with open(os.devnull, "rb"):
-            pass
+        with ExitStack() as opened:
+            for _ in range(_NEEDED):
+                opened.enter_context(open(os.devnull, "rb"))
     except OSError as error:
         return f"{error.strerror} ({errno.errorcode.get(error.errno or 0, '')})"
     folder = os.path.dirname(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import sys
@@ -55,6 +56,7 @@ def open_to_write(
     """
     if make:
         _make_file(path, new if durability == "full" else None)
+    _check_writable(path)
     connection = _connect(path, "rw", patience)
     try:
         _set_up(connection, path, durability)
@@ -138,6 +140,15 @@ def _make_file(path: str, new: Sequence[str] | None) -> None:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def _check_writable(path: str) -> None:
+    """Raise an error for a file that SQLite, silently, would open only to read."""
+    # by asking, not by opening: to close it again would drop SQLite's locks of other connections
+    if not os.access(path, os.W_OK):
+        is_medium = hasattr(os, "statvfs") and os.statvfs(path).f_flag & os.ST_RDONLY
+        code = errno.EROFS if is_medium else errno.EACCES
+        raise OSError(code, os.strerror(code), path)
 
 
 def _connect(path: str, mode: str, patience: float) -> sqlite3.Connection:

@@ -485,6 +485,15 @@ def test_a_key_that_is_gone_is_asked_for_and_not_replaced(tmp_path: Path, store:
     assert ran == [1]
 
 
+def test_without_a_place_for_the_key_only_what_needs_it_fails(run_in: RunIn, tmp_path: Path) -> None:
+    (tmp_path / "key").symlink_to(tmp_path / "gone")
+    tasks = [task(lambda: [1], name="plain"), task(lambda: [print], name="odd")]
+    run = run_in(tasks, config=config(tmp_path), keep_going=True, on_failure=quiet)
+    assert run["plain"].result == [1]
+    assert run["odd"].errors[0].exception == "ConfigError"
+    assert "is a link that leads nowhere" in run["odd"].errors[0].message
+
+
 def test_the_key_is_shown_nowhere(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
