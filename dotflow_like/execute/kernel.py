@@ -555,17 +555,17 @@ class Kernel:
     def _restored(self, run: TaskRun, decisions: Mapping[str, Decision]) -> bool:
         """Take over what is recorded of a task; return whether that is all there is to do."""
         key = run._node.key
-        decision = decisions.get(key)
-        restored = decision is not None and decision.restored
-        if key not in self._records:
+        record = self._records.get(key)
+        if record is None:
             return False
+        decision = decisions.get(key)
         if decision is not None and decision.discard:
             self._discard(key)
-        record = self._records[key]
+            record = self._records[key]
         run._take_over(record.attempts)
         run._earlier = len(record.attempts)
         run._generation = record.generation
-        if not restored:
+        if decision is None or not decision.restored:
             return False
         run.status, run.restored = _COMPLETED, True
         run._value = record.checkpoints[RESULT].value

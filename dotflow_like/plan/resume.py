@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from dotflow_like.errors import CodeChanged, FingerprintError, InputChanged
@@ -105,7 +106,9 @@ def decide(
             _decide_number(node, graph, records, decisions, policies.inputs, workflow_id)
     discarded = {key for key, decision in decisions.items() if decision.discard}
     changed = [
-        node.key for node in graph.values() if discarded and not discarded.isdisjoint(_keys(node, decisions))
+        node.key
+        for node in (graph.values() if discarded else ())
+        if not discarded.isdisjoint(_keys(node, decisions))
     ]
     for key, origin in _downstream(graph, changed).items():
         for unit in _units(graph[key]):
@@ -198,7 +201,7 @@ def _decide(
     _, _, _, inputs, code = checkpoint
     identity = identities.of(today)
     if inputs is not None and code is not None and inputs == identity.inputs and code == identity.code:
-        return Decision(True, False, f"completed by attempt {record.attempts[-1].number}")
+        return _completed(record.attempts[-1].number)
     found = _differences(today, Identity(inputs, code), identities, policies)
     for difference, policy in found:
         if policy is OnChange.RAISE:
@@ -210,7 +213,13 @@ def _decide(
         return Decision(
             True, False, f"{' and '.join(difference for difference, _ in found)} changed", doubtful=True
         )
-    return Decision(True, False, f"completed by attempt {record.attempts[-1].number}")
+    return _completed(record.attempts[-1].number)
+
+
+@lru_cache
+def _completed(number: int) -> Decision:
+    """Return the decision about nearly every task of a run that is resumed, made once."""
+    return Decision(True, False, f"completed by attempt {number}")
 
 
 def _units(node: Node) -> Iterable[Node]:

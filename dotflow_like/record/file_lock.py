@@ -52,6 +52,8 @@ class FileLock:
                     if os.stat(self.path).st_ino == self._inode:
                         return
                 self.close()  # somebody has removed the file, and others would lock another one
+                with suppress(FileExistsError):
+                    os.mkdir(os.path.dirname(self.path), 0o700)  # it alone: if all is gone, that was meant
                 self._open()
                 continue
             now = time.monotonic()
@@ -144,7 +146,7 @@ def _pids_with_copies(files: dict[tuple[int, int], str]) -> set[int]:
                 if any(name in open_file for name in files.values()):
                     found = os.stat(link)
                     told = Path(f"/proc/{pid}/fdinfo/{number}").read_text()
-                    if (found.st_dev, found.st_ino) in files and "\nlock:" in told:
+                    if (found.st_dev, found.st_ino) in files and _locks_out(told):
                         pids.add(int(pid))
     return pids
 
@@ -155,10 +157,15 @@ def _pids_that_locked(files: dict[tuple[int, int], str]) -> set[int]:
     pids = set()
     with suppress(OSError):
         for line in Path("/proc/locks").read_text().splitlines():
-            fields = line.replace("-> ", "").split()
-            if fields[5] in wanted and os.path.exists(f"/proc/{fields[4]}"):
+            fields = line.split()  # those that wait for a lock have an arrow in front
+            if fields[5] in wanted and fields[3] == "WRITE" and os.path.exists(f"/proc/{fields[4]}"):
                 pids.add(int(fields[4]))
     return pids
+
+
+def _locks_out(told: str) -> bool:
+    """Return whether an open file has a lock that keeps others out; readers of a database have locks that do not."""
+    return any(line.startswith("lock:") and " WRITE " in line for line in told.splitlines())
 
 
 def _names(folder: str) -> list[str]:

@@ -33,7 +33,8 @@ _PATIENCE: Final = 2.0
 """Real seconds, whatever clock the run has: what a dead owner left behind may take so long to end."""
 _PAUSE: Final = 0.005
 _BINARY: Final = getattr(os, "O_BINARY", 0)
-_EXITING: Final = 0x4  # a flag of Linux: the process is being taken down, which may take its time
+_KILLED: Final = 0x100  # among signals in Linux: SIGKILL is on its way to the process
+_EXITING: Final = 0x4  # among its flags: it is being taken down, which may take its time
 
 
 class Holder(NamedTuple):
@@ -256,10 +257,18 @@ def _this_process(pid: int) -> _Here:
 
 def _process(pid: int) -> _Process | None:
     try:
+        # in this order: a signal that is pending no more has had its effect
+        with open(f"/proc/{pid}/status", "rb") as file:
+            pending = [line[7:] for line in file if line.startswith((b"SigPnd:", b"ShdPnd:"))]
         with open(f"/proc/{pid}/stat", "rb") as file:
             # behind the name, which may hold anything: state, six numbers, flags, 12 numbers, start
             fields = file.read().rpartition(b")")[2].split()
-        return _Process(fields[0] in b"ZX" or bool(int(fields[6]) & _EXITING), int(fields[19]))
+        ends = (
+            fields[0] in b"ZX"
+            or int(fields[6]) & _EXITING
+            or any(int(each, 16) & _KILLED for each in pending)
+        )
+        return _Process(bool(ends), int(fields[19]))
     except (OSError, ValueError, IndexError):
         return None
 

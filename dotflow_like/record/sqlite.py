@@ -44,6 +44,8 @@ T = TypeVar("T")
 
 PATIENCE: Final = 30.0
 """Seconds to wait for others that write."""
+_KEPT: Final = 4
+"""Databases that stay open though nobody has them."""
 _CLOSING: Final = 2.0
 """Seconds to wait for them only to close, which is safe without the lock, and may happen at any time."""
 
@@ -151,19 +153,15 @@ class Database:
             _wait_for_fork()
         with self._lock:
             try:
-                connection = self._connection
-                if connection is None or within is None or within != self.place:
-                    connection = self._open_to_read(within)
+                while True:
+                    connection = self._connection
+                    if connection is None or within is None or within != self.place:
+                        connection = self._open_to_read(within)
                     if connection is None:
                         return [[] for _ in queries]
-                if len(queries) == 1:
-                    return [connection.execute(queries[0], parameters).fetchall()]
-                connection.execute("BEGIN")
-                try:
-                    return [connection.execute(query, parameters).fetchall() for query in queries]
-                finally:
-                    if connection.in_transaction:
-                        connection.execute("COMMIT")
+                    found = _fetched(connection, queries, parameters)
+                    if self._frozen is None or self._frozen == state_of(self.path):
+                        return found  # else somebody has changed it meanwhile after all
             except (sqlite3.Error, OSError, UnicodeEncodeError) as error:
                 if isinstance(error, sqlite3.OperationalError) and not hasattr(error, "sqlite_errorcode"):
                     self._find_damage(
@@ -285,6 +283,19 @@ class Database:
         self._writing.close()
 
 
+def _fetched(
+    connection: sqlite3.Connection, queries: Sequence[str], parameters: Sequence[Any]
+) -> list[list[Any]]:
+    if len(queries) == 1:
+        return [connection.execute(queries[0], parameters).fetchall()]
+    connection.execute("BEGIN")
+    try:
+        return [connection.execute(query, parameters).fetchall() for query in queries]
+    finally:
+        if connection.in_transaction:
+            connection.execute("COMMIT")
+
+
 def _place_of(path: str) -> Place | None:
     try:
         found = os.stat(path)
@@ -308,6 +319,7 @@ def _is_whole(text: str) -> bool:
 _databases: WeakValueDictionary[tuple[str, str, str], Database] = WeakValueDictionary()
 _all: WeakSet[Database] = WeakSet()
 _registering = threading.RLock()  # held to change or to walk through these
+_recent: list[Database] = []  # open from one run to the next: to open one takes milliseconds
 _forking: list[Database] = []
 _left: list[object] = []
 
@@ -329,7 +341,13 @@ def database_at(path: str, durability: Durability, locks: str | None, migrations
         found = _databases.get(key)
         if found is None:
             found = _databases[key] = Database(real, durability, folder, migrations)
-        return found
+        else:
+            with suppress(ValueError):
+                _recent.remove(found)
+        _recent.append(found)
+        longest_unused = _recent.pop(0) if len(_recent) > _KEPT else None
+    del longest_unused  # which closes it, if nobody has it
+    return found
 
 
 def _close_all() -> None:

@@ -49,7 +49,7 @@ def _more(path: str, code: str, patience: float) -> str:
         return "the file is damaged; restore it from a copy, or give another one"
     if code.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
         return _why_not_written(path)
-    if code.startswith("SQLITE_CANTOPEN"):
+    if code.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
         return _why_not_opened(path) or _why_not_written(path)
     return ""
 

@@ -79,10 +79,11 @@ def open_only_to_read(
     Raises:
         StorageError: it is of another version.
     """
-    for mode in ("ro", "ro&immutable=1"):
-        state = state_of(path)
-        if mode != "ro" and state[-1]:  # without its log the file is what it was some time ago
-            break
+    state = state_of(path)
+    log = state[-1]
+    # without a log nobody has it open, and to read it as one nobody changes leaves nothing behind; without what
+    # is in its log the file is what it was some time ago
+    for mode in ["ro"] if log > 0 else ["ro&immutable=1"] if log < 0 else ["ro", "ro&immutable=1"]:
         try:
             connection = _connect(path, mode, patience)
         except sqlite3.OperationalError:
@@ -107,12 +108,12 @@ def open_only_to_read(
 
 
 def state_of(path: str) -> tuple[int, ...]:
-    """Return numbers that change with a file; the last one is the size of its log."""
+    """Return numbers that change with a file; the last one is the size of its log, -1 if it has none."""
     found = os.stat(path)
     try:
         log = os.stat(f"{path}-wal").st_size
     except FileNotFoundError:
-        log = 0
+        log = -1
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, log
 
 

@@ -122,6 +122,9 @@ class Plain:
     def double(self): return 2 * self.x
     def like(self, other): return isinstance(other, Plain)
 
+    class Nested:
+        pass
+
 
 class Slotted(Plain):
     __slots__ = ("y",)
@@ -177,7 +180,7 @@ def make() -> dict[str, Annotated | Any]:
         "plain": plain, "slotted": Slotted(1, [2]), "unknown": Unknown(1), "pair": Pair(1, plain),
         "annotated": Annotated(Plain(1)), "registered": Registered(Colour.RED), "colour": Colour.RED,
         "part": functools.partial(helper, 4), "helper": helper, "class": Plain, "bound": plain.double,
-        "error": ValueError("x"),
+        "error": ValueError("x"), "nested": Plain.Nested(),
     }
 
 
@@ -197,6 +200,7 @@ def check(given):
     assert given["registered"] == Registered(Colour.RED) and given["colour"] is Colour.RED
     assert given["part"]() == 5 and given["helper"] is helper and given["class"] is Plain
     assert given["bound"].__self__ is plain
+    assert type(given["nested"]) is Plain.Nested
     assert type(given["error"]) is ValueError and given["error"].args == ("x",)
 
 

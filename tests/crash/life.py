@@ -165,7 +165,7 @@ class Born:
         while self.poll() is None:
             left = until - time.monotonic()
             if left <= 0:
-                raise TimeoutError(f"process {self.pid} has not ended after {seconds:g} s: {self.errors}")
+                raise TimeoutError(f"process {self.pid} has not ended after {seconds:g} s")
             _wait_for_end(self.pid, left)
         assert self.returncode is not None
         return self.returncode

@@ -45,10 +45,16 @@ def order() -> tuple[list[str], CodeType]:
             script = asked["script"]
             if script not in compiled:
                 compiled[script] = compile(Path(script).read_bytes(), script, "exec")
+            begun, ready = os.pipe()
             answer = os.fork()
             if answer == 0:
                 _begin(Path(asked["folder"]))
+                os.close(begun)
+                os.close(ready)
                 return [script, *asked["arguments"]], compiled[script]
+            os.close(ready)
+            os.read(begun, 1)  # until it leads a session of its own
+            os.close(begun)
         print(json.dumps(answer), flush=True)
     sys.exit()
 

@@ -37,8 +37,10 @@ def reduced_by_value(obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
     if isinstance(obj, type):
         # the one before the last is a name too: what has the same there is the same class to cloudpickle
         *first, _, extra = arguments
-        if vars(obj).get("__slots__") and not isinstance(obj, EnumType):
-            first[3] = {**first[3], "__slots__": vars(obj)["__slots__"]}
+        if not isinstance(obj, EnumType):
+            first[3] = {**first[3], "__qualname__": obj.__qualname__}
+            if vars(obj).get("__slots__"):
+                first[3]["__slots__"] = vars(obj)["__slots__"]
         arguments = (*first, None, extra)
     else:
         code, namespace, *rest = arguments

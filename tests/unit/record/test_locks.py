@@ -284,6 +284,14 @@ def test_an_owner_nobody_has_waited_for_is_dead(locks: RunLocks, own: Own) -> No
     timer.join()
 
 
+def test_an_owner_is_dead_from_the_moment_it_is_killed(locks: RunLocks, own: Own) -> None:
+    names = [f"run {number}" for number in range(6)]
+    owners = [own(f"lock.release(); lock = RunLocks(sys.argv[1]).take({name!r}, 'it')")[0] for name in names]
+    for name, owner in zip(names, owners, strict=True):
+        owner.kill()
+        locks.take(name, "next").release()
+
+
 def test_an_owner_that_is_being_taken_down_is_dead(locks: RunLocks, own: Own) -> None:
     """The memory of a process goes before its files: of a large one that takes longer than to look."""
     owner, _ = own("memory = b'x' * (400 << 20)")

@@ -19,7 +19,7 @@ import pytest
 
 import dotflow_like
 from dotflow_like.errors import ConfigError, CorruptCheckpoint, StorageError
-from dotflow_like.record import sqlite, sqlite_opening
+from dotflow_like.record import sqlite
 from dotflow_like.record.sqlite import Database, database_at
 
 PACKAGE = str(Path(dotflow_like.__file__).parent.parent)
@@ -107,7 +107,11 @@ def plain(path: Path | str, query: str) -> list[Any]:
 
 
 def mode_of(path: Path | str) -> int:
-    return stat.S_IMODE(os.stat(path).st_mode)
+    return stat.S_IMODE(Path(path).stat().st_mode)
+
+
+def descriptors() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
 
 
 @pytest.fixture
@@ -226,10 +230,10 @@ def test_a_file_whose_mode_somebody_changed_is_in_wal_mode_again(path: Path, dat
     ],
 )
 def test_any_name_will_do(tmp_path: Path, name: str) -> None:
-    database = opened(os.path.join(tmp_path, name))
+    database = opened(tmp_path / name)
     note(database, 1)
     database.close()
-    assert os.path.exists(database.path)
+    assert (tmp_path / name).exists()
     assert numbers(opened(database.path)) == [1]
 
 
@@ -289,15 +293,21 @@ def test_what_cannot_be_a_database_is_refused_at_once(path: str, durability: Any
         database_at(path, durability, None, SCHEMA)
 
 
-def test_a_database_is_closed_when_nobody_has_it(path: Path) -> None:
+def test_a_database_is_closed_when_nobody_has_it_and_others_were_used_since(
+    tmp_path: Path, path: Path
+) -> None:
     database = database_at(str(path), "process", None, SCHEMA[:1])
     note(database, 1)
-    assert Path(f"{path}-wal").exists()
-    before = len(os.listdir("/dev/fd"))
+    before = descriptors()
     del database
     gc.collect()
+    assert Path(f"{path}-wal").exists()
+    others = [database_at(f"{tmp_path}/{i}.db", "process", None, SCHEMA) for i in range(sqlite._KEPT - 1)]
+    assert numbers(database_at(str(path), "process", None, SCHEMA[:1])) == [1]  # used again
+    others += [database_at(f"{tmp_path}/{i}.db", "process", None, SCHEMA) for i in range(sqlite._KEPT)]
+    gc.collect()
     assert not Path(f"{path}-wal").exists()
-    assert len(os.listdir("/dev/fd")) == before - 4  # the file, its log, its shared memory, the lock
+    assert descriptors() == before - 4  # the file, its log, its shared memory, the lock
     assert not [each for each in sqlite._all if each.path == str(path)]
 
 
@@ -588,8 +598,7 @@ def test_a_process_killed_in_the_middle_of_a_write_hinders_nobody(
 
 def test_the_folder_of_the_locks_may_be_removed_at_any_time(path: Path, database: Database) -> None:
     note(database, 1)
-    os.remove(f"{path}-locks/writing")
-    os.rmdir(f"{path}-locks")
+    shutil.rmtree(f"{path}-locks")
     note(database, 2)
     assert Path(f"{path}-locks/writing").exists()
     assert numbers(database) == [1, 2]
@@ -600,7 +609,7 @@ def test_the_folder_of_the_locks_may_be_removed_at_any_time(path: Path, database
 
 def test_who_begins_anew_finds_what_is_there_now(path: Path, database: Database) -> None:
     note(database, 1)
-    os.unlink(path)
+    path.unlink()
     assert database.read("SELECT 1") == [[]]
     assert not path.exists()
     note(database, 2)
@@ -615,7 +624,9 @@ def test_who_goes_on_in_a_file_never_writes_into_the_one_that_took_its_place(
     other.close()
     note(database, 1)
     place = database.place
-    os.replace(other.path, path)
+    for ending in ("-wal", "-shm"):
+        Path(f"{path}{ending}").unlink()  # they belong to the file
+    Path(other.path).replace(path)
     for _ in range(2):
         with pytest.raises(
             StorageError, match=r"cannot write '.*runs\.db': the file was deleted or replaced"
@@ -638,7 +649,7 @@ def test_to_close_a_file_that_was_replaced_leaves_the_log_of_the_new_one(
 ) -> None:
     note(database, 1)
     for ending in ("", "-wal", "-shm"):
-        os.unlink(f"{path}{ending}")
+        Path(f"{path}{ending}").unlink()
     other = opened(path)
     note(other, 7)
     assert Path(f"{path}-wal").stat().st_size
@@ -702,7 +713,7 @@ def test_a_file_that_may_not_be_written_is_read(path: Path, database: Database, 
     path.chmod(0o400)
     read, written = powerless(ATTEMPT, path).splitlines()
     assert read == "[1]"
-    assert written.startswith(f"cannot write '{path}': attempt to write a readonly database")
+    assert written.startswith(f"cannot write '{path}': Permission denied (EACCES)")
 
 
 @pytest.mark.parametrize("has_locks", [True, False])
@@ -718,7 +729,9 @@ def test_a_file_in_a_folder_that_may_not_be_written_is_read(
         read, written = powerless(ATTEMPT, path).splitlines()
         assert read == "[1]"
         assert written.startswith(f"cannot write '{path}': ")
-        assert "attempt to write a readonly database" in written or "Permission denied" in written
+        assert (
+            f"this user may not write its folder '{path.parent}'" in written or "Permission denied" in written
+        )
     finally:
         path.parent.chmod(0o700)
 
@@ -729,7 +742,7 @@ def test_a_file_that_cannot_be_written_is_not_read_without_its_log(
     process = start("note(1); os.kill(os.getpid(), signal.SIGKILL)", path)
     process.communicate(timeout=60)
     assert Path(f"{path}-wal").stat().st_size
-    os.unlink(f"{path}-shm")  # as a backup of it may lack
+    Path(f"{path}-shm").unlink()  # as a backup of it may lack
     path.parent.chmod(0o500)
     try:
         read, _ = powerless(ATTEMPT, path).splitlines()
@@ -745,7 +758,7 @@ def test_a_file_that_may_not_be_read_says_so(path: Path, database: Database, pow
     database.close()
     path.chmod(0)
     for line in powerless(ATTEMPT, path).splitlines():
-        assert f"'{path}': unable to open database file: this user may not " in line
+        assert f"'{path}': Permission denied (EACCES)" in line
 
 
 def test_a_folder_that_may_not_be_looked_into_is_not_taken_for_an_empty_one(
@@ -775,13 +788,15 @@ def test_an_older_file_that_cannot_be_written_says_so(path: Path, database: Data
     assert line.endswith("let one who may write to it open it first")
 
 
+@pytest.mark.parametrize("what", ["file", "folder"])
 def test_who_could_only_read_writes_as_soon_as_that_is_possible(
-    path: Path, database: Database, powerless: Any
+    path: Path, database: Database, powerless: Any, what: str
 ) -> None:
     note(database, 1)
     database.close()
-    path.chmod(0o400)
-    assert powerless(ATTEMPT + "os.chmod(sys.argv[1], 0o600)\nnote(3)", path).startswith("[1]")
+    closed = path if what == "file" else path.parent
+    closed.chmod(0o500)
+    assert powerless(ATTEMPT + "os.chmod(sys.argv[2], 0o700)\nnote(3)", path, closed).startswith("[1]")
     assert numbers(database) == [1, 3]
 
 
