@@ -229,7 +229,7 @@ PARALLEL = Benchmark(
     parallel,
     {
         FLOOR: floor("process"),
-        f"{EXECUTOR}, {FLOOR}": executor_rows,
+        f"{EXECUTOR}, a row": executor_rows,
         "huey": peers.huey_workers,
         "dask": Unmeasured("keeps nothing on disk"),
         "ray": Unmeasured("keeps nothing on disk"),

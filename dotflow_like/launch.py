@@ -69,17 +69,22 @@ def launch(definition: Definition, run: Run, order: Order, *, in_thread: bool = 
         release = undo.pop_all().close
 
     def go() -> None:
-        with stopped_by_signals(kernel.control, config.grace, lambda: executor.in_body):
-            try:
+        try:
+            with stopped_by_signals(kernel.control, config.grace, lambda: executor.in_body):
                 kernel.run()
-            finally:
-                release()
-        _end(run, plan.workflow, kernel.control, resumable=config.keeps)
+                release()  # before callbacks are called, which may start the run again
+                _end(run, plan.workflow, kernel.control, resumable=config.keeps)
+        finally:
+            release()
 
-    if in_thread or plan.mode is Mode.BACKGROUND:
-        run.thread = in_background(go, run._note_raised, run.wait)
-    else:
+    if not in_thread and plan.mode is not Mode.BACKGROUND:
         go()
+        return
+    try:
+        run.thread = in_background(go, run._note_raised, run.wait)
+    except BaseException:  # there are too many threads
+        release()
+        raise
 
 
 class _Start(NamedTuple):
@@ -135,7 +140,7 @@ def _own(
                 raise
             return None
         undo.callback(lock.release)
-        if journal.run(workflow_id) != row:  # somebody had it in the meantime
+        if _state(journal.run(workflow_id)) != _state(row):  # somebody had it in the meantime
             plan, row = plan_for(definition, order, journal)
             if _is_only_looked_at(order, row):
                 return None
@@ -188,6 +193,11 @@ def _known_by(key: str, definition: Definition, order: Order, journal: Journal) 
 def _is_begun(row: RunRecord | None) -> bool:
     """Return whether anybody has ever claimed a run; who made its row may have died before."""
     return row is not None and row.fence > 0
+
+
+def _state(row: RunRecord | None) -> tuple[int, RunStatus] | None:
+    """Return what of a run changes with whatever happens to it; its params may have no `==` of use."""
+    return None if row is None else (row.fence, row.status)
 
 
 def _is_only_looked_at(order: Order, row: RunRecord | None) -> bool:

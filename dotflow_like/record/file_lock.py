@@ -33,7 +33,6 @@ class FileLock:
     def __init__(self, path: str) -> None:
         self.path = path
         self._descriptor = -1
-        self._inode = 0
 
     def acquire(self, patience: float) -> None:
         """Take it; wait so many seconds for whoever holds it.
@@ -44,27 +43,14 @@ class FileLock:
         """
         if self._descriptor < 0:
             self._open()
-        pause = 0.0002
-        until = None
-        while True:
-            if try_lock(self._descriptor):
-                with suppress(FileNotFoundError):
-                    if os.stat(self.path).st_ino == self._inode:
-                        return
-                self.close()  # somebody has removed the file, and others would lock another one
-                with suppress(FileExistsError):
-                    os.mkdir(os.path.dirname(self.path), 0o700)  # it alone: if all is gone, that was meant
-                self._open()
-                continue
-            now = time.monotonic()
-            until = now + patience if until is None else until
-            if now >= until:
-                raise StorageError(
-                    f"cannot lock {self.path!r}: {holders([self.path])} has held it for {patience:g} s; "
-                    "let it go on, or end it"
-                )
-            time.sleep(pause)
-            pause = min(2 * pause, 0.005)
+        if not try_lock(self._descriptor):
+            self._wait(patience)
+        while not os.fstat(self._descriptor).st_nlink:
+            self.close()  # somebody has removed the file, and others would lock another one
+            with suppress(FileExistsError):
+                os.mkdir(os.path.dirname(self.path), 0o700)  # it alone: if all is gone, that was meant
+            self._open()
+            self._wait(patience)
 
     def release(self) -> None:
         """Give it back."""
@@ -76,6 +62,18 @@ class FileLock:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def _wait(self, patience: float) -> None:
+        pause = 0.0002
+        until = time.monotonic() + patience
+        while not try_lock(self._descriptor):
+            if time.monotonic() >= until:
+                raise StorageError(
+                    f"cannot lock {self.path!r}: {holders([self.path])} has held it for {patience:g} s; "
+                    "let it go on, or end it"
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, 0.005)
+
     def _open(self) -> None:
         flags = os.O_RDWR | os.O_CREAT | _CLOEXEC
         try:
@@ -83,7 +81,6 @@ class FileLock:
         except FileNotFoundError:
             make_folder(os.path.dirname(self.path))
             self._descriptor = os.open(self.path, flags, 0o600)
-        self._inode = os.fstat(self._descriptor).st_ino
 
 
 def try_lock(descriptor: int, *, shared: bool = False) -> bool:

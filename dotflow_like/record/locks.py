@@ -208,7 +208,10 @@ class _Told(NamedTuple):
     since: datetime
 
     def lives(self) -> bool | None:
-        """Return whether this process runs; None if it cannot be seen from here."""
+        """Return whether this process runs, and is not being killed; None if it cannot be seen from here.
+
+        Only Linux tells of one that is being killed, or was and is not waited for; elsewhere that runs.
+        """
         here = _this_process(os.getpid())
         if self.machine != here.machine or sys.platform == "win32":
             return None

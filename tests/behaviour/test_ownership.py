@@ -209,7 +209,8 @@ def test_while_an_orphan_of_a_killed_run_works_nobody_resumes_it(place: Place, m
     assert refused["raised"] == "RunInProgress"
     assert refused["took"] >= PATIENCE
     assert f"(pid {owner.pid} on " in refused["message"]
-    assert f"process {orphan} (" in refused["message"]
+    if sys.platform == "linux":
+        assert f"process {orphan} (" in refused["message"]
     assert place.effects() == ["first", "waits"]
     end(orphan)
     assert place.ask(mode=mode)["last"] == 7

@@ -19,6 +19,8 @@ from dotflow_like.record.file_lock import FileLock, holders, make_folder, try_lo
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc about processes")
+
 HOLDER = """
 import os, sys, time
 from dotflow_like.record.file_lock import FileLock
@@ -103,6 +105,7 @@ def test_folders_and_files_are_for_the_owner_alone(tmp_path: Path) -> None:
     assert list(map(stat.S_IMODE, modes.values())) == [0o755, 0o700, 0o700, 0o700, 0o600]
 
 
+@linux
 def test_patience_ends_with_the_name_of_who_has_it(path: str, start: Start) -> None:
     holder = start(HOLDER, path)
     hear(holder)
@@ -155,6 +158,7 @@ time.sleep(600)
         FileLock(path).acquire(0)
 
 
+@linux
 def test_those_who_hold_a_lock_are_told_and_those_who_look_at_it_are_not(path: str, start: Start) -> None:
     assert holders([path, path + "-not-there"]) == "another process"
     holder = start(HOLDER, path, "fork")

@@ -25,6 +25,8 @@ from dotflow_like.testing import FakeClock
 Start = Callable[..., "subprocess.Popen[str]"]
 Own = Callable[..., "tuple[subprocess.Popen[str], int]"]
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc about processes")
+
 SINCE = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
 SOON = 1.5  # seconds: shorter than the patience for what a dead owner left behind
 PATIENCE = 2.0
@@ -245,6 +247,7 @@ def test_the_run_of_a_killed_process_can_be_taken_at_once(locks: RunLocks, folde
     lock.release()
 
 
+@linux
 def test_while_an_orphan_of_a_dead_owner_works_nobody_takes_its_run(locks: RunLocks, own: Own) -> None:
     owner, child = own(FORK)
     kill(owner)
@@ -271,6 +274,7 @@ def test_a_taker_waits_for_the_end_of_orphans(locks: RunLocks, own: Own) -> None
     lock.release()
 
 
+@linux
 def test_an_owner_nobody_has_waited_for_is_dead(locks: RunLocks, own: Own) -> None:
     owner, child = own(FORK)
     owner.kill()
@@ -284,6 +288,7 @@ def test_an_owner_nobody_has_waited_for_is_dead(locks: RunLocks, own: Own) -> No
     timer.join()
 
 
+@linux
 def test_an_owner_is_dead_from_the_moment_it_is_killed(locks: RunLocks, own: Own) -> None:
     names = [f"run {number}" for number in range(6)]
     owners = [own(f"lock.release(); lock = RunLocks(sys.argv[1]).take({name!r}, 'it')")[0] for name in names]
@@ -292,6 +297,7 @@ def test_an_owner_is_dead_from_the_moment_it_is_killed(locks: RunLocks, own: Own
         locks.take(name, "next").release()
 
 
+@linux
 def test_an_owner_that_is_being_taken_down_is_dead(locks: RunLocks, own: Own) -> None:
     """The memory of a process goes before its files: of a large one that takes longer than to look."""
     owner, _ = own("memory = b'x' * (400 << 20)")
@@ -302,6 +308,7 @@ def test_an_owner_that_is_being_taken_down_is_dead(locks: RunLocks, own: Own) ->
     locks.take("run", "next").release()
 
 
+@linux
 def test_another_process_with_the_number_of_the_owner_is_not_the_owner(
     locks: RunLocks, folder: Path, own: Own
 ) -> None:
@@ -367,6 +374,7 @@ def test_what_makes_no_sense_is_read_again(
     lock.release()
 
 
+@linux
 def test_a_lock_whose_file_tells_nothing_is_not_taken(locks: RunLocks, folder: Path, own: Own) -> None:
     owner, _ = own()
     only_file(folder).write_bytes(b"\xff")
@@ -396,6 +404,7 @@ def test_an_owner_in_another_container_or_machine_is_not_judged_by_numbers_of_th
     locks.take("run", "next").release()
 
 
+@linux
 def test_another_pid_namespace_is_another_container(start: Start, locks: RunLocks, folder: Path) -> None:
     unshare = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", OWNER, str(folder), ""]
     with subprocess.Popen(unshare, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as owner:
