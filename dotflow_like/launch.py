@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from dotflow_like import clock
 from dotflow_like.config import Config, Order, open_journal
 from dotflow_like.declare.workflow import Definition
-from dotflow_like.errors import ConfigError, RunInProgress
+from dotflow_like.errors import ConfigError, InputChanged, RunInProgress
 from dotflow_like.execute.background import in_background
 from dotflow_like.execute.control import Control, stopped_by_signals
 from dotflow_like.execute.executors.base import Executor
 from dotflow_like.execute.executors.choice import executor_for
 from dotflow_like.execute.kernel import Kernel, Settings
 from dotflow_like.model.records import RunRecord
-from dotflow_like.model.status import Mode, RunStatus
+from dotflow_like.model.status import Mode, OnChange, RunStatus
 from dotflow_like.plan.identity import Identities
 from dotflow_like.plan.plan import Plan, make_plan
 from dotflow_like.plan.resume import OnChanges, recorded_keys
@@ -56,6 +57,7 @@ def launch(definition: Definition, run: Run, order: Order, *, in_thread: bool = 
         with _uncollected():
             start = _own(definition, order, journal, undo, in_thread=in_thread)
             if start is None:
+                undo.close()
                 _look_at(run, definition, order, journal)
                 return
             plan, executor, claim, lock = start
@@ -66,25 +68,24 @@ def launch(definition: Definition, run: Run, order: Order, *, in_thread: bool = 
         held = None if lock is None else lock.descriptor
         kernel = Kernel(plan, run, journal, claim, executor, observer, settings, clock.current(), held)
         run._control, run._grace = kernel.control, config.grace
-        release = undo.pop_all().close
 
-    def go() -> None:
-        try:
-            with stopped_by_signals(kernel.control, config.grace, lambda: executor.in_body):
-                kernel.run()
+        def go(release: Callable[[], None]) -> None:
+            try:
+                with stopped_by_signals(kernel.control, config.grace, lambda: executor.in_body):
+                    kernel.run()
+            finally:
                 release()  # before callbacks are called, which may start the run again
-                _end(run, plan.workflow, kernel.control, resumable=config.keeps)
-        finally:
-            release()
+            _end(run, plan.workflow, kernel.control, resumable=config.keeps)
 
-    if not in_thread and plan.mode is not Mode.BACKGROUND:
-        go()
-        return
-    try:
-        run.thread = in_background(go, run._note_raised, run.wait)
-    except BaseException:  # there are too many threads
-        release()
-        raise
+        if not in_thread and plan.mode is not Mode.BACKGROUND:
+            go(undo.close)
+            return
+        release = undo.pop_all().close  # it is the thread's from now on
+        try:
+            run.thread = in_background(partial(go, release), run._note_raised, run.wait)
+        except Exception:  # there are too many threads
+            release()
+            raise
 
 
 class _Start(NamedTuple):
@@ -115,66 +116,80 @@ def _own(
         undo: gives back what was taken.
         in_thread: the run will be in a thread.
     """
-    key, owner = order.idempotency_key, _owner()
-    if key is not None:
-        order.workflow_id = _known_by(key, definition, order, journal)
-    plan, row = plan_for(definition, order, journal)
-    order.workflow_id = workflow_id = order.workflow_id or _new_id()
-    if _is_only_looked_at(order, row):
-        return None
-    executor = executor_for(
-        plan,
-        order.executor,
-        order.max_workers or order.config.max_workers,
-        order.config.workers,
-        in_thread=in_thread or plan.mode is Mode.BACKGROUND,
-        has_timeout=order.timeout is not None,
-        isolates=order.isolates,
-    )
-    lock = None
-    if journal.locks is not None and not plan.is_complete:
+    key, owner, given = order.idempotency_key, _owner(), order.workflow_id
+    while True:
+        order.workflow_id = given
+        plan, row = plan_for(definition, order, journal)
+        order.workflow_id = workflow_id = order.workflow_id or _new_id()
+        if _is_only_looked_at(order, row):
+            return None
+        executor = executor_for(
+            plan,
+            order.executor,
+            order.max_workers or order.config.max_workers,
+            order.config.workers,
+            in_thread=in_thread or plan.mode is Mode.BACKGROUND,
+            has_timeout=order.timeout is not None,
+            isolates=order.isolates,
+        )
+        lock = None
         try:
-            lock = journal.locks.take(workflow_id, owner)
+            if journal.locks is not None and not plan.is_complete:
+                lock = journal.locks.take(workflow_id, owner)
+                undo.callback(lock.release)
+                if _state(journal.run(workflow_id)) != _state(row):  # somebody had it in the meantime
+                    undo.close()
+                    continue
+            for warning in plan.warnings:
+                warn(warning, workflow_id=workflow_id)
+            if plan.is_complete:  # a completed run is only read
+                return _Start(plan, executor)
+            now = clock.current().now
+            record = RunRecord(
+                workflow_id, plan.workflow, plan.version, plan.params, plan.mode, RunStatus.PENDING, now(),
+                idempotency_key=key,
+            )  # fmt: skip
+            made = journal.create(record)
+            if not made and key is not None and journal.find(plan.workflow, key) != workflow_id:
+                undo.close()  # of several that start it at once another was quicker
+                continue
+            # without a lock several may come here at once: one of them claims what it has planned on
+            claim = journal.claim(
+                workflow_id, owner, now(), anew=not plan.resumed, after=0 if row is None else row.fence
+            )
         except RunInProgress:
             if key is None:
                 raise
             return None
-        undo.callback(lock.release)
-        if _state(journal.run(workflow_id)) != _state(row):  # somebody had it in the meantime
-            plan, row = plan_for(definition, order, journal)
-            if _is_only_looked_at(order, row):
-                return None
-    for warning in plan.warnings:
-        warn(warning, workflow_id=workflow_id)
-    if plan.is_complete:  # a completed run is only read
-        return _Start(plan, executor)
-    now = clock.current().now
-    record = RunRecord(
-        workflow_id, plan.workflow, plan.version, plan.params, plan.mode, RunStatus.PENDING, now(),
-        idempotency_key=key,
-    )  # fmt: skip
-    if not journal.create(record) and key is not None:
-        order.workflow_id = journal.find(plan.workflow, key) or workflow_id
-        if order.workflow_id != workflow_id:  # of several that start it at once another was quicker
-            return None
-    claim = journal.claim(workflow_id, owner, now(), anew=not plan.resumed)
-    # without a lock, or on another machine, a former owner may have written until it lost its claim
-    plan = plan.caught_up(journal.tasks(workflow_id, plan.unfinished()), workflow_id)
-    return _Start(plan, executor, claim, lock)
+        # without a lock, or on another machine, a former owner may have written until it lost its claim
+        plan = plan.caught_up(journal.tasks(workflow_id, plan.unfinished()), workflow_id)
+        return _Start(plan, executor, claim, lock)
 
 
 def plan_for(definition: Definition, order: Order, journal: Journal) -> tuple[Plan, RunRecord | None]:
-    """Return the plan of an order, and the row it was made from; None if the run is not known."""
+    """Return the plan of an order, and the row it was made from; None if the run is not known.
+
+    Where the order's key is known, its `workflow_id` is that of the run from here on.
+    """
     identities = Identities(order.fingerprint, strict=order.resume)
     plan = make_plan(definition, order.mode, order.params, identities)
+    key = order.idempotency_key
+    if key is not None:
+        order.workflow_id = _known_by(key, definition, order, journal)
     workflow_id = order.workflow_id
     row = None if workflow_id is None else journal.run(workflow_id)
+    if row is not None and key is not None and row.idempotency_key != key:
+        raise ConfigError(
+            f"run {workflow_id} was not started with idempotency_key={key!r}; give workflow_id= without the key, "
+            "or the key without workflow_id="
+        )
     if row is None or not _is_begun(row):
         return plan, row
-    if order.resume:
+    if order.resume or key is not None:
         records = journal.tasks(workflow_id, recorded_keys(plan.graph))
-        completed = row.status is RunStatus.COMPLETED
-        return plan.going_on(records, order.policies, workflow_id, completed=completed), row
+        completed = order.resume and row.status is RunStatus.COMPLETED
+        policies = order.policies if order.resume else _only_refusing(order.policies)
+        return plan.going_on(records, policies, workflow_id, completed=completed), row
     records = journal.tasks(workflow_id, journal.task_keys(workflow_id))
     return plan.starting_over(records, workflow_id), row
 
@@ -188,6 +203,11 @@ def _known_by(key: str, definition: Definition, order: Order, journal: Journal) 
             f"workflow_id={order.workflow_id!r}, or give another key"
         )
     return known or order.workflow_id
+
+
+def _only_refusing(policies: OnChanges) -> OnChanges:
+    """Return what becomes of changes where nothing runs: they are refused, or told."""
+    return OnChanges(*(each if each is OnChange.RAISE else OnChange.REUSE for each in policies))
 
 
 def _is_begun(row: RunRecord | None) -> bool:
@@ -207,25 +227,25 @@ def _is_only_looked_at(order: Order, row: RunRecord | None) -> bool:
 
 def _look_at(run: Run, definition: Definition, order: Order, journal: Journal) -> None:
     """Make `run` a view of what is recorded of a run that is not this process's to execute."""
-    from dotflow_like.execute.view import show
+    from dotflow_like.execute.view import Watch, differences
 
-    workflow_id = order.workflow_id
-    fresh = make_plan(definition, order.mode, order.params, Identities(order.fingerprint, strict=False))
+    plan, row = plan_for(definition, order, journal)
+    if row is not None:
+        other = differences(plan, row, params=order.fingerprint is None)
+        if other and order.policies.inputs is OnChange.RAISE:
+            raise InputChanged(_other_inputs(order, other))
+        if other:
+            warn(_other_inputs(order, other), workflow_id=order.workflow_id)
+    run._prepare(plan, order.workflow_id, order.config, order.on_success, order.on_failure)
+    run._watch = Watch(run, plan, journal, _owner(), keep_going=order.keep_going)
+    run._watch.look()
 
-    def look() -> bool:
-        row = journal.run(workflow_id)
-        assert row is not None, "it is known"
-        records = journal.tasks(workflow_id, recorded_keys(fresh.graph))
-        plan = fresh.going_on(records, OnChanges(), workflow_id)
-        run._prepare(plan, workflow_id, order.config, order.on_success, order.on_failure)
-        show(run, row, plan, journal)
-        if row.status not in (RunStatus.PENDING, RunStatus.RUNNING):
-            return False
-        holder = None if journal.locks is None else journal.locks.holder(workflow_id)
-        return journal.locks is None or (holder is not None and holder.alive)
 
-    run._look = look
-    look()
+def _other_inputs(order: Order, other: list[str]) -> str:
+    return (
+        f"run {order.workflow_id}, started with idempotency_key={order.idempotency_key!r}, had other inputs or code: "
+        f"{', '.join(other)}; it is shown as it is, and another key starts another run"
+    )
 
 
 @contextmanager

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Self
+import time
+from typing import TYPE_CHECKING, Self
 
-from dotflow_like import clock
 from dotflow_like.errors import RunInProgress
 from dotflow_like.execute.background import settled
 from dotflow_like.execute.control import Control, Stop, stopped_by_signals
 from dotflow_like.model.status import RunStatus
 from dotflow_like.report.result import RunView
+
+if TYPE_CHECKING:
+    from dotflow_like.execute.view import Watch
 
 __all__ = ["Run"]
 
@@ -25,7 +27,7 @@ class Run(RunView):
     _control: Control
     _grace: float
     _raised: BaseException | None = None
-    _look: Callable[[], bool] | None = None  # of a view of what somebody else executes
+    _watch: Watch | None = None  # of a view of what is not this run's to execute
 
     def wait(self, timeout: float | None = None) -> Self:
         """Wait until the run has ended and its callbacks have returned.
@@ -36,8 +38,8 @@ class Run(RunView):
         Returns:
             The run.
 
-        Of a run that another process executes this is to wait until that has ended, or its process has; see
-        `idempotency_key` of `Manager`.
+        A view of a run that somebody else executes, see `idempotency_key` of `Manager`, waits until that has ended,
+        or its process has, and shows then what is recorded; so it does when the time is up.
 
         Raises:
             TimeoutError: the time is up; the run goes on.
@@ -45,8 +47,8 @@ class Run(RunView):
             SystemExit: likewise, SIGTERM.
             Exception: what a callback of the run raised, or what kept it from being recorded.
         """
-        if self._look is not None:
-            return self._followed(self._look, timeout)
+        if self._watch is not None:
+            return self._followed(self._watch, timeout)
         if self.thread is None or self.thread is threading.current_thread():
             return self
         with stopped_by_signals(self._control, self._grace, lambda: False):
@@ -60,13 +62,18 @@ class Run(RunView):
             raise self._raised
         return self
 
-    def _followed(self, look: Callable[[], bool], timeout: float | None) -> Self:
-        time = clock.current()
+    def _followed(self, watch: Watch, timeout: float | None) -> Self:
+        # real seconds, whatever clock there is: others do not have it
         until = None if timeout is None else time.monotonic() + timeout
-        while look():
-            if until is not None and time.monotonic() >= until:
+        while watch.goes_on():
+            left = _LOOK_EVERY if until is None else until - time.monotonic()
+            if left <= 0:
+                watch.look()
+                if not watch.goes_on():
+                    break
                 raise TimeoutError(f"run {self.workflow_id} is still {self.status} after {timeout:g} s")
-            time.sleep(_LOOK_EVERY)
+            time.sleep(min(left, _LOOK_EVERY))
+        watch.look()
         return self
 
     def _note_raised(self, error: BaseException) -> None:
@@ -95,10 +102,10 @@ class Run(RunView):
         return self._ask(Stop(RunStatus.PAUSED, "paused"))
 
     def _ask(self, stop: Stop) -> bool:
-        if self._look is None:
+        if self._watch is None:
             return self._control.ask(stop)
-        if self._look():
+        if self._watch.goes_on():
             raise RunInProgress(
-                f"run {self.workflow_id} is another process's, and this is a view of it: stop it there"
+                f"run {self.workflow_id} is executed elsewhere, and this is a view of it: stop it there"
             )
         return False

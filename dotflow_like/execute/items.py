@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from dotflow_like.model.records import TaskRecord
+from dotflow_like.model.status import TaskStatus
 from dotflow_like.plan.inputs import Input, Need, Source
 from dotflow_like.plan.node import Node
 from dotflow_like.plan.plan import Plan
@@ -14,7 +15,7 @@ from dotflow_like.record.journal import Journal
 from dotflow_like.report.logs import warn
 from dotflow_like.report.result import TaskRun
 
-__all__ = ["Items", "items_of"]
+__all__ = ["Items", "items_of", "nodes_of", "why_failed"]
 
 
 class Items(NamedTuple):
@@ -42,7 +43,7 @@ def items_of(
         Exception: what it iterates over cannot be read or iterated, lengths differ, an item has no
             fingerprint and resume needs one, or is not what is recorded, under `raise`.
     """
-    nodes = node.items if node.items is not None else node.items_over(_inputs_by_name(node, runs))
+    nodes = nodes_of(node, runs)
     if not plan.resumed:
         return Items(nodes, {}, plan.decisions, ())
     if node.items is not None:
@@ -61,6 +62,22 @@ def items_of(
     for warning in warnings_of(decisions, workflow_id):
         warn(warning, in_run=True, workflow_id=workflow_id)
     return Items(nodes, records, decisions, ())
+
+
+def nodes_of(node: Node, runs: Mapping[str, TaskRun]) -> list[Node]:
+    """Return the nodes of the items of a map whose dependencies are done.
+
+    Raises:
+        Exception: what it iterates over cannot be read or iterated, or lengths differ.
+    """
+    return node.items if node.items is not None else node.items_over(_inputs_by_name(node, runs))
+
+
+def why_failed(items: Collection[TaskRun]) -> str:
+    """Return the reason of a map of which items failed."""
+    failed = [item.task_id for item in items if item.status is TaskStatus.FAILED]
+    shown = ", ".join(failed[:5]) + (", …" if len(failed) > 5 else "")
+    return f"{len(failed)} of {len(items)} items failed: {shown}"
 
 
 def _inputs_by_name(node: Node, runs: Mapping[str, TaskRun]) -> dict[str, list[Input]]:

@@ -54,7 +54,8 @@ class FileLock:
 
     def release(self) -> None:
         """Give it back."""
-        unlock(self._descriptor)
+        if self._descriptor >= 0:
+            unlock(self._descriptor)
 
     def close(self) -> None:
         """Close the file; in a fork of the process that holds it, that one goes on holding it."""

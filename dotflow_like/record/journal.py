@@ -9,7 +9,7 @@ from datetime import datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from dotflow_like.errors import ClaimLost, IllegalMove
+from dotflow_like.errors import ClaimLost, IllegalMove, RunInProgress
 from dotflow_like.model.records import Attempt, Checkpoint, Discard, Reference, RunRecord, TaskRecord
 from dotflow_like.model.status import ATTEMPT_MOVES, AttemptOutcome, AttemptStatus, RunStatus, check_move
 
@@ -25,6 +25,7 @@ __all__ = [
     "MemoryJournal",
     "Reader",
     "after",
+    "check_unclaimed",
     "claim_lost",
     "claimed",
     "crashes_of",
@@ -94,7 +95,9 @@ class Journal(ABC):
         """Record a new run; False, changing nothing, if its id is known, or its workflow's idempotency key."""
 
     @abstractmethod
-    def claim(self, workflow_id: str, owner: str, at: datetime, *, anew: bool = False) -> Claim:
+    def claim(
+        self, workflow_id: str, owner: str, at: datetime, *, anew: bool = False, after: int | None = None
+    ) -> Claim:
         """Take a run over: raise its fence, name the owner, and refuse what earlier owners write from now on.
 
         Attempts that were running are closed as recovered, and crashes are counted: see `crashes_of`.
@@ -104,6 +107,11 @@ class Journal(ABC):
             owner: who takes it, as `host:pid:token`.
             at: now.
             anew: forget earlier crashes.
+            after: number of the claim that was the last as far as the caller knows, 0 for none; None for whatever
+                it is.
+
+        Raises:
+            RunInProgress: somebody has claimed it since; nothing is changed.
         """
 
     @abstractmethod
@@ -228,6 +236,15 @@ def crashes_of(run: RunRecord, statuses: Collection[AttemptStatus], *, anew: boo
     return before + (died and not anew)
 
 
+def check_unclaimed(run: RunRecord, after: int | None) -> None:
+    """Raise `RunInProgress` if a run was claimed after the claim of number `after`."""
+    if after not in (None, run.fence):
+        raise RunInProgress(
+            f"run {run.workflow_id!r} is in progress: {run.owner} has claimed it in this moment (claim {run.fence}); "
+            "wait until that has ended, or end it, and resume"
+        )
+
+
 def claimed(run: RunRecord, owner: str, at: datetime, crashes: int) -> RunRecord:
     """Return the row of `run` as it is under a new claim of `owner`."""
     return replace(
@@ -265,10 +282,13 @@ class MemoryJournal(Journal):
             self._runs[run.workflow_id] = _Rows(run)
             return True
 
-    def claim(self, workflow_id: str, owner: str, at: datetime, *, anew: bool = False) -> Claim:
+    def claim(
+        self, workflow_id: str, owner: str, at: datetime, *, anew: bool = False, after: int | None = None
+    ) -> Claim:
         with self._lock:
             rows = self._runs[workflow_id]
             run = rows.run
+            check_unclaimed(run, after)
             statuses = {each.status for each in rows.attempts.values() if each.fence == run.fence}
             rows.run = claimed(run, owner, at, crashes_of(run, statuses, anew=anew))
             for key, attempt in rows.attempts.items():

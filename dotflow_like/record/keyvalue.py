@@ -38,6 +38,7 @@ from dotflow_like.record.journal import (
     Encoded,
     Journal,
     after,
+    check_unclaimed,
     claim_lost,
     claimed,
     crashes_of,
@@ -105,9 +106,12 @@ class KeyValueJournal(Journal):
                 return False
         return self.storage.put(_run_key(run.workflow_id), self._pack_run(run), expected=None)
 
-    def claim(self, workflow_id: str, owner: str, at: datetime, *, anew: bool = False) -> Claim:
+    def claim(
+        self, workflow_id: str, owner: str, at: datetime, *, anew: bool = False, after: int | None = None
+    ) -> Claim:
         while True:
             run, data = self._read_run(workflow_id)
+            check_unclaimed(run, after)
             attempts: list[Attempt] = []
             if run.status is RunStatus.RUNNING or run.crashes:  # else there is nothing to find
                 attempts = self.attempts(workflow_id)

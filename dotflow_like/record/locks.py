@@ -57,18 +57,19 @@ class Holder(NamedTuple):
 
 
 class RunLock:
-    """A lock that is taken.
+    """A lock that is taken, and given back by `release`, or when nobody has the object any more.
 
     Attributes:
         descriptor: of the locked file, open until `release`. Copies of it hold the lock, too.
     """
 
     def __init__(self, descriptor: int, path: str) -> None:
+        self._held: list[int] = []
         self.descriptor = descriptor
         self._path = path
         self._file = _identity(os.fstat(descriptor))
         self._pid = os.getpid()
-        self._held = [descriptor]
+        self._held.append(descriptor)
 
     def release(self) -> None:
         """Give the lock back, copies or not; in a fork of the owner only its own copy. Once is enough."""
@@ -85,6 +86,8 @@ class RunLock:
                     unlock(descriptor)  # said outright, because of the copies
             finally:
                 os.close(descriptor)
+
+    __del__ = release
 
     def _is_in_place(self) -> bool:
         """Return whether whoever looks for the run finds this very file."""

@@ -6,24 +6,19 @@ what came too late was discarded. If one change of a transaction is not legal, a
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from functools import lru_cache
-from hashlib import blake2b
 from sqlite3 import Connection, IntegrityError
 from typing import Any, Final
 
-from dotflow_like.errors import CorruptCheckpoint
+from dotflow_like.errors import CodecError, CorruptCheckpoint
 from dotflow_like.model.records import (
-    NO_METADATA,
     RESULT,
     Attempt,
     Checkpoint,
     Discard,
     Reference,
     RunRecord,
-    TaskError,
     TaskRecord,
     made,
 )
@@ -35,6 +30,7 @@ from dotflow_like.record.journal import (
     Codec,
     Encoded,
     Journal,
+    check_unclaimed,
     claim_lost,
     claimed,
     crashes_of,
@@ -42,15 +38,32 @@ from dotflow_like.record.journal import (
     recovered,
 )
 from dotflow_like.record.locks import RunLocks
-from dotflow_like.record.sqlite import Database
+from dotflow_like.record.sql_rows import (
+    HEAD,
+    attempt_from,
+    bindable,
+    corrupt,
+    damaged,
+    decode_inputs,
+    encode_json,
+    error_values,
+    head_of,
+    readable,
+    status_of,
+    sum_of,
+    sum_of_run,
+    text_of,
+    time_of,
+    whole,
+)
+from dotflow_like.record.sqlite import Database, Place
 from dotflow_like.record.stored import Stored
 
 __all__ = ["SqlJournal"]
 
 _FEW: Final = 20
 """Tasks: so many are read by name; of more, all of the run are."""
-_STATUSES: Final = {str(each): each for each in AttemptStatus}
-_OUTCOMES: Final = {str(each): each for each in AttemptOutcome} | {None: None}
+_CODECS: Final = ("json", "pickle")
 _COMPLETED: Final = AttemptStatus.COMPLETED
 _NO_VALUE: Final = (None,) * 5
 
@@ -69,6 +82,7 @@ class SqlJournal(Journal):
         self.database = database
         self.codec = codec
         self.locks = RunLocks(database.locks)
+        self._place: Place | None = None  # the file in which a run was claimed, and in which it goes on
 
     def create(self, run: RunRecord) -> bool:
         values = self._run_values(run)
@@ -76,21 +90,34 @@ class SqlJournal(Journal):
             lambda connection: connection.execute(sql.INSERT_RUN, values).rowcount == 1
         )
 
-    def claim(self, workflow_id: str, owner: str, at: datetime, *, anew: bool = False) -> Claim:
+    def claim(
+        self, workflow_id: str, owner: str, at: datetime, *, anew: bool = False, after: int | None = None
+    ) -> Claim:
+        path = self.database.path
+
         def work(connection: Connection) -> Claim:
-            run = self._run_from(connection.execute(sql.SELECT_RUN, (workflow_id,)).fetchone())
+            row = connection.execute(sql.SELECT_RUN, (workflow_id,)).fetchone()
+            if row is None:
+                raise self._gone(workflow_id)
+            run = self._run_from(row)
+            check_unclaimed(run, after)
+            if run.fence:
+                self._check_results(connection, workflow_id)
+            elif connection.execute(sql.LAST_ATTEMPT, (workflow_id,)).fetchone():
+                raise self._gone(workflow_id)
             found = connection.execute(sql.SELECT_STATUSES, (workflow_id, run.fence))
-            statuses = {_STATUSES[status] for (status,) in found}
+            statuses = {status_of(f"an attempt of run {workflow_id}", status) for (status,) in found}
             mine = claimed(run, owner, at, crashes_of(run, statuses, anew=anew))
             self._write_run(connection, mine)
-            for row in connection.execute(sql.SELECT_LEFT, (workflow_id,)).fetchall():
-                _write_attempt(connection, recovered(_attempt_from(workflow_id, row), at))
+            for left in connection.execute(sql.SELECT_LEFT, (workflow_id,)).fetchall():
+                _write_attempt(connection, recovered(attempt_from(path, workflow_id, left), at))
+            self._place = self.database.place
             return Claim(workflow_id, owner, mine.fence, mine.crashes)
 
         return self.database.write(work)
 
     def run(self, workflow_id: str) -> RunRecord | None:
-        (found,) = self.database.read(sql.SELECT_RUN, parameters=(workflow_id,))
+        (found,) = self.database.read(sql.SELECT_RUN, parameters=(workflow_id,), within=self._place)
         return self._run_from(found[0]) if found else None
 
     def find(self, workflow: str, idempotency_key: str) -> str | None:
@@ -99,13 +126,15 @@ class SqlJournal(Journal):
 
     def tasks(self, workflow_id: str, keys: Iterable[str]) -> dict[str, TaskRecord]:
         wanted = list(dict.fromkeys(keys))
+        if not wanted:
+            return {}
         if len(wanted) <= _FEW:
-            return self._records(workflow_id, wanted) if wanted else {}
+            return self._records(workflow_id, wanted)
         found = self._records(workflow_id)
         return {key: found[key] for key in wanted if key in found}
 
     def task_keys(self, workflow_id: str) -> list[str]:
-        (found,) = self.database.read(sql.SELECT_KEYS, parameters=(workflow_id,))
+        (found,) = self.database.read(sql.SELECT_KEYS, parameters=(workflow_id,), within=self._place)
         return [key for (key,) in found]
 
     def commit(self, claim: Claim, changes: Sequence[Change]) -> None:
@@ -137,10 +166,10 @@ class SqlJournal(Journal):
                     self._write_run(connection, change)
             return True
 
-        if not self.database.write(work):
+        if not self.database.write(work, self._place):
             run = self.run(claim.workflow_id)
             if run is None:
-                raise _corrupt(self.database.path, f"the row of run {claim.workflow_id} is gone")
+                raise self._gone(claim.workflow_id)
             raise claim_lost(claim, run)
 
     def reference(self, workflow_id: str, key: str, name: str) -> Reference:
@@ -151,17 +180,23 @@ class SqlJournal(Journal):
 
         Raises:
             CorruptCheckpoint: it is gone, or does not match its checksum.
+            CodecError: a codec has made it that is not known here.
         """
+        task, place = (workflow_id, key), self._place
         if name == RESULT:
-            (found,) = self.database.read(sql.SELECT_RESULT, parameters=(workflow_id, key))
+            (found,) = self.database.read(sql.SELECT_RESULT, parameters=task, within=place)
         else:
-            (found,) = self.database.read(sql.SELECT_VALUE, parameters=(workflow_id, key, name))
+            (found,) = self.database.read(sql.SELECT_VALUE, parameters=(*task, name), within=place)
         what = f"the {name} of task {key!r} of run {workflow_id}"
         if not found:
-            raise _corrupt(self.database.path, f"{what} is gone")
+            raise corrupt(self.database.path, f"{what} is gone")
         inputs, code, codec, sum_, data = found[0]
-        if data is None or sum_ != _sum(data, workflow_id, key, name, inputs, code, codec):
-            raise _corrupt(self.database.path, f"{what} does not match its checksum")
+        if data is None or sum_ != sum_of(data, workflow_id, key, name, inputs, code, codec):
+            raise corrupt(self.database.path, f"{what} does not match its checksum")
+        if codec not in _CODECS:
+            raise CodecError(
+                f"{what} was made by the codec {codec!r}, which is not known here: upgrade dotflow_like"
+            )
         assert isinstance(data, bytes)
         return data
 
@@ -169,11 +204,13 @@ class SqlJournal(Journal):
 
     def _run_values(self, run: RunRecord) -> tuple[Any, ...]:
         params = self.codec.encode(dict(run.params))
-        reason = None if run.reason is None else _bindable(run.reason)
+        reason = None if run.reason is None else bindable(run.reason)
+        created = run.created_at.isoformat()
+        sum_ = sum_of_run(params, run.workflow_id, run.workflow, run.version, created, run.idempotency_key)
         return (
             run.workflow_id, run.workflow, run.version, str(run.mode), str(run.status), reason,
-            _text(run.created_at), _text(run.started_at), _text(run.finished_at), run.owner, run.fence,
-            run.crashes, run.idempotency_key, _readable(params), _sum(params, run.workflow_id),
+            created, text_of(run.started_at), text_of(run.finished_at), run.owner, run.fence,
+            run.crashes, run.idempotency_key, readable(params), sum_,
         )  # fmt: skip
 
     def _run_from(self, row: Sequence[Any]) -> RunRecord:
@@ -181,16 +218,18 @@ class SqlJournal(Journal):
             workflow_id, workflow, version, mode, status, reason, created, started, finished, owner, fence,
             crashes, key, params, sum_,
         ) = row  # fmt: skip
-        if sum_ != _sum(params, workflow_id):
-            raise _corrupt(self.database.path, f"the params of run {workflow_id} do not match their checksum")
         try:
+            if sum_ != sum_of_run(params, workflow_id, workflow, version, created, key):
+                raise ValueError("it does not match its checksum")
+            if type(fence) is not int or type(crashes) is not int:
+                raise TypeError("a number in it is none")
             return RunRecord(
                 workflow_id, workflow, version, self.codec.decode(params), mode, RunStatus(status),
-                datetime.fromisoformat(created), None if reason is None else _whole(reason), _time(started),
-                _time(finished), owner, fence, crashes, key,
+                datetime.fromisoformat(created), None if reason is None else whole(reason), time_of(started),
+                time_of(finished), owner, fence, crashes, key,
             )  # fmt: skip
-        except (ValueError, TypeError) as error:
-            raise _corrupt(self.database.path, f"the row of run {workflow_id} is damaged: {error}") from error
+        except (ValueError, TypeError, AttributeError) as error:
+            raise damaged(self.database.path, f"run {workflow_id}", error) from error
 
     def _write_run(self, connection: Connection, run: RunRecord) -> None:
         connection.execute(sql.UPDATE_RUN, (*self._run_values(run), run.workflow_id))
@@ -200,51 +239,55 @@ class SqlJournal(Journal):
     def _value(self, workflow_id: str, checkpoint: Checkpoint) -> tuple[Any, ...]:
         key, name, value, given, code = checkpoint
         assert type(value) is Encoded, "a journal that keeps bytes is given bytes"
-        inputs = None if given is None else _encode_json(given) if given else "{}"
+        inputs = None if given is None else encode_json(given) if given else "{}"
         codec = self.codec.name
-        sum_ = _sum(value.data, workflow_id, key, name, inputs, code, codec)
-        return inputs, code, codec, sum_, _readable(value.data)
+        sum_ = sum_of(value.data, workflow_id, key, name, inputs, code, codec)
+        return inputs, code, codec, sum_, readable(value.data)
 
     def _records(self, workflow_id: str, keys: Sequence[str] = ()) -> dict[str, TaskRecord]:
         """Return what is recorded of some tasks of a run, or of all."""
+        path = self.database.path
         attempt_rows, checkpoint_rows = self.database.read(
-            *sql.select_tasks(len(keys)), parameters=(workflow_id, *keys)
+            *sql.select_tasks(len(keys)), parameters=(workflow_id, *keys), within=self._place
         )
         attempts: dict[str, list[Attempt]] = {}
         checkpoints: dict[str, dict[str, Checkpoint]] = {}
         generations: dict[str, int] = {}
         for row in attempt_rows:
             key = row[0]
-            try:
-                attempt = _attempt_from(workflow_id, row)
-            except (ValueError, TypeError, KeyError) as error:
-                what = f"the row of attempt {workflow_id}/{key}/{row[1]} is damaged: {error!r}"
-                raise _corrupt(self.database.path, what) from error
+            attempt = attempt_from(path, workflow_id, row)
             if key not in attempts:
                 attempts[key], checkpoints[key] = [], {}
             attempts[key].append(attempt)
-            discards, inputs, code, codec = row[16:]
-            generations[key] = attempt.generation + discards
-            if codec is not None:
-                checkpoints[key][RESULT] = self._checkpoint(workflow_id, key, RESULT, inputs, code)
-            elif attempt.outcome is AttemptOutcome.SUCCESS and not discards:
-                raise _corrupt(self.database.path, f"the result of task {key!r} of run {workflow_id} is gone")
-        for key, name, inputs, code in checkpoint_rows:
-            if key not in attempts:
-                raise _corrupt(
-                    self.database.path, f"the attempts of task {key!r} of run {workflow_id} are gone"
-                )
-            checkpoints[key][name] = self._checkpoint(workflow_id, key, name, inputs, code)
+            discards, inputs, code, sum_ = row[16:]
+            try:
+                generations[key] = attempt.generation + discards
+                if sum_ is not None:
+                    checkpoints[key][RESULT] = self._checkpoint(workflow_id, key, RESULT, inputs, code, sum_)
+                elif attempt.outcome is AttemptOutcome.SUCCESS and not discards:
+                    raise ValueError("its result is gone")
+            except (ValueError, TypeError) as error:
+                raise damaged(path, f"attempt {workflow_id}/{key}/{row[1]}", error) from error
+        for key, name, inputs, code, sum_ in checkpoint_rows:
+            try:
+                checkpoint = self._checkpoint(workflow_id, key, name, inputs, code, sum_)
+                if key not in attempts:
+                    raise ValueError("the attempts of its task are gone")
+            except (ValueError, TypeError) as error:
+                raise damaged(path, f"checkpoint {workflow_id}/{key}/{name}", error) from error
+            checkpoints[key][name] = checkpoint
         return {
             key: made(TaskRecord, (key, tuple(tries), checkpoints[key], generations[key]))
             for key, tries in attempts.items()
         }
 
     def _checkpoint(
-        self, workflow_id: str, key: str, name: str, inputs: str | None, code: str | None
+        self, workflow_id: str, key: str, name: str, inputs: str | None, code: str | None, sum_: str
     ) -> Checkpoint:
+        if sum_[:HEAD] != head_of(workflow_id, key, name, inputs, code):
+            raise ValueError("it does not match its checksum")
         value = made(Stored, (self, workflow_id, key, name))
-        checkpoint: Checkpoint = made(Checkpoint, (key, name, value, _decode_inputs(inputs), code))
+        checkpoint: Checkpoint = made(Checkpoint, (key, name, value, decode_inputs(inputs), code))
         return checkpoint
 
     def _discard_late(self, connection: Connection, claim: Claim, changes: Iterable[Change]) -> None:
@@ -253,8 +296,24 @@ class SqlJournal(Journal):
             if type(change) is Attempt:
                 place = claim.workflow_id, change.task_id, change.number
                 found = connection.execute(sql.SELECT_ATTEMPT, place).fetchone()
-                if found is not None and is_late(change, _attempt_from(claim.workflow_id, found), claim):
+                if found is None:
+                    continue
+                if is_late(change, attempt_from(self.database.path, claim.workflow_id, found), claim):
                     connection.execute(sql.DISCARD_LATE, place)
+
+    def _check_results(self, connection: Connection, workflow_id: str) -> None:
+        """See that every result of a run is where it belongs: one that is not found would be computed again."""
+        path, place = self.database.path, None
+        for key, number, inputs, code, sum_ in connection.execute(sql.SELECT_SUMS, (workflow_id,)):
+            place = key, number
+            if sum_ is not None and sum_[:HEAD] != head_of(workflow_id, key, RESULT, inputs, code):
+                error = ValueError("it does not match its checksum")
+                raise damaged(path, f"attempt {workflow_id}/{key}/{number}", error)
+        if place != connection.execute(sql.LAST_ATTEMPT, (workflow_id,)).fetchone():
+            raise corrupt(path, f"attempts of run {workflow_id} are gone")
+
+    def _gone(self, workflow_id: str) -> CorruptCheckpoint:
+        return corrupt(self.database.path, f"the row of run {workflow_id} is gone")
 
 
 def _write_attempt(connection: Connection, attempt: Attempt, value: tuple[Any, ...] = _NO_VALUE) -> None:
@@ -265,10 +324,10 @@ def _write_attempt(connection: Connection, attempt: Attempt, value: tuple[Any, .
     place = workflow_id, key, number
     # texts: an enumeration would take a detour, into the database and through a dict
     to, how = status._value_, None if outcome is None else outcome._value_
-    began = _text(started)
-    noted = _encode_json(metadata) if metadata else None
+    began = text_of(started)
+    noted = encode_json(metadata) if metadata else None
     if to not in sql.END:
-        due = _text(scheduled)
+        due = text_of(scheduled)
         try:
             connection.execute(sql.OPEN, (*place, generation, to, due, began, owner, fence, worker, noted))
             return
@@ -279,94 +338,14 @@ def _write_attempt(connection: Connection, attempt: Attempt, value: tuple[Any, .
                 if connection.execute(sql.START, values).rowcount == 1:
                     return
     else:
-        ended = _text(finished)
+        ended = text_of(finished)
         if error is None and how == "success":
             done = connection.execute(sql.SUCCEED, (began, ended, worker, noted, *value, *place))
         else:
-            what = (None,) * 4 if error is None else _error_values(error)
+            what = (None,) * 4 if error is None else error_values(error)
             values = (how, began, ended, worker, noted, owner, fence, *what, *place)
             done = connection.execute(sql.END[to], values)
         if done.rowcount == 1:
             return
     found = connection.execute(sql.SELECT_ATTEMPT, place).fetchone()
-    check_move(attempt.id, None if found is None else _STATUSES[found[3]], status)
-
-
-def _error_values(error: TaskError) -> tuple[str | bytes, ...]:
-    texts = map(_bindable, (error.exception, error.message, error.traceback))
-    return *texts, _encode_json(error.full_types())
-
-
-def _attempt_from(workflow_id: str, row: Sequence[Any]) -> Attempt:
-    (
-        key, number, generation, status, outcome, scheduled, started, finished, owner, fence, worker, exception,
-        message, traceback, types, metadata,
-    ) = row[:16]  # fmt: skip
-    error = None
-    if exception is not None:
-        texts = _whole(exception), _whole(message), _whole(traceback)
-        error = TaskError(number, *texts, tuple(json.loads(types)))
-    due = datetime.fromisoformat(scheduled)
-    attempt: Attempt = made(Attempt, (
-        workflow_id, key, number, _STATUSES[status], _OUTCOMES[outcome], due,
-        due if started == scheduled else _time(started), _time(finished), owner, fence, worker, error,
-        json.loads(metadata) if metadata else NO_METADATA, generation,
-    ))  # fmt: skip
-    return attempt
-
-
-def _sum(data: bytes, *belongs: str | None) -> str:
-    """Return the checksum of bytes with the row they belong to, so that they mean nothing in another one."""
-    sum_ = blake2b(repr(belongs).encode("utf-8", "surrogatepass"), digest_size=12)
-    sum_.update(data)
-    return sum_.hexdigest()
-
-
-def _readable(data: bytes) -> str | bytes:
-    """Return bytes that are plain text as text, which SQL can show and search."""
-    return data.decode("ascii") if data.isascii() and b"\0" not in data else data
-
-
-def _bindable(text: str) -> str | bytes:
-    """Return a text as the database takes it: with half a character in it, as bytes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
-    return text
-
-
-def _whole(kept: str | bytes) -> str:
-    """Return the text `_bindable` was given."""
-    return kept if isinstance(kept, str) else kept.decode("utf-8", "surrogatepass")
-
-
-_encode_json = json.JSONEncoder(separators=(",", ":")).encode
-
-
-@lru_cache(1024)
-def _decode_inputs(text: str | None) -> Mapping[str, str] | None:
-    return None if text is None else json.loads(text)
-
-
-_last: tuple[datetime | None, str | None] = (None, None)
-
-
-def _text(at: datetime | None) -> str | None:
-    """Return a time as text; that of the last one is kept, since a turn of the kernel has one for all it writes."""
-    global _last
-    known, text = _last
-    if at is not known:
-        text = None if at is None else at.isoformat()
-        _last = at, text
-    return text
-
-
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
-
-
-def _corrupt(path: str, what: str) -> CorruptCheckpoint:
-    return CorruptCheckpoint(
-        f"{path!r}: {what}; restore the file from a copy, or start the run over (resume=False)"
-    )
+    check_move(attempt.id, None if found is None else status_of(attempt.id, found[3]), status)

@@ -30,6 +30,7 @@ __all__ = [
     "INSERT_RUN",
     "KEEP",
     "KEEP_RESULT",
+    "LAST_ATTEMPT",
     "MIGRATIONS",
     "OPEN",
     "SELECT_ATTEMPT",
@@ -39,6 +40,7 @@ __all__ = [
     "SELECT_RESULT",
     "SELECT_RUN",
     "SELECT_STATUSES",
+    "SELECT_SUMS",
     "SELECT_VALUE",
     "START",
     "SUCCEED",
@@ -169,6 +171,8 @@ END: Final = {
 DISCARD_LATE: Final = f"UPDATE task_attempts SET outcome = 'discarded' WHERE {_PLACE}"
 SELECT_ATTEMPT: Final = f"SELECT {ATTEMPT} FROM task_attempts WHERE {_PLACE}"
 SELECT_KEYS: Final = "SELECT DISTINCT task_id FROM task_attempts WHERE workflow_id = ? ORDER BY task_id"
+SELECT_SUMS: Final = "SELECT task_id, number, inputs, code, sum FROM task_attempts WHERE workflow_id = ? ORDER BY task_id, number"
+LAST_ATTEMPT: Final = "SELECT task_id, number FROM task_attempts WHERE workflow_id = ? ORDER BY task_id DESC, number DESC LIMIT 1"
 SELECT_STATUSES: Final = "SELECT DISTINCT status FROM task_attempts WHERE workflow_id = ? AND fence = ?"
 SELECT_LEFT: Final = f"SELECT {ATTEMPT} FROM task_attempts WHERE workflow_id = ? AND status = 'running'"
 
@@ -193,6 +197,6 @@ def select_tasks(keys: int) -> tuple[str, str]:
     """Return the statements that read the attempts, and the checkpoints, of so many tasks; 0 for all of a run."""
     where = "workflow_id = ?" + (f" AND task_id IN ({', '.join('?' * keys)})" if keys else "")
     return (
-        f"SELECT {ATTEMPT}, discards, inputs, code, codec FROM task_attempts WHERE {where} ORDER BY task_id, number",
-        f"SELECT task_id, name, inputs, code FROM checkpoints WHERE {where}",
+        f"SELECT {ATTEMPT}, discards, inputs, code, sum FROM task_attempts WHERE {where} ORDER BY task_id, number",
+        f"SELECT task_id, name, inputs, code, sum FROM checkpoints WHERE {where}",
     )

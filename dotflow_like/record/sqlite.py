@@ -256,7 +256,7 @@ class Database:
                         if isinstance(value, str) and not _is_whole(value):
                             raise CorruptCheckpoint(
                                 f"{self.path!r}: {column} in the row {row[:3]!r} of {parameters[:1]!r} is no text any "
-                                "more; restore the file from a copy, or start the run over (resume=False)"
+                                "more; restore the file from a copy, or give another workflow_id"
                             ) from error
         finally:
             connection.text_factory = str

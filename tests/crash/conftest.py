@@ -361,7 +361,8 @@ def _life() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def _nursery() -> Iterator[Any]:
+def nursery() -> Iterator[Any]:
+    """Begins processes that have the package loaded already; see `life.py`."""
     if not hasattr(os, "fork"):
         pytest.skip("needs fork")
     nursery = _life().Nursery()
@@ -370,6 +371,6 @@ def _nursery() -> Iterator[Any]:
 
 
 @pytest.fixture
-def lives(tmp_path: Path, _nursery: Any) -> Any:
+def lives(tmp_path: Path, nursery: Any) -> Any:
     """Makes runs that are killed; see `life.py`."""
-    return _life().Lives(tmp_path, _nursery)
+    return _life().Lives(tmp_path, nursery)

@@ -10,6 +10,7 @@ which never is: what was computed again shows. Beside the journal stand what the
     deaths    a line for each death that was ordered: where, and what it was about to do
 """
 
+import faulthandler
 import json
 import os
 import signal
@@ -191,6 +192,7 @@ def die_at_a_size(size):
 
 
 def main():
+    faulthandler.enable()
     os.makedirs(os.path.join(FOLDER, "keyed"), exist_ok=True)
     ordered = [prepared(each) for each in tasks()]
     connect = sqlite3.connect

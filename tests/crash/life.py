@@ -33,7 +33,7 @@ PACKAGE = str(Path(dotflow_like.__file__).parent.parent)
 MODES = ["sequential", "sequential_group", "background", "parallel"]
 STORAGES = ["files full", "files process", "sqlite full", "sqlite process"]
 KILLED = {-signal.SIGKILL, -signal.SIGXFSZ}
-WAIT = 60  # seconds for what takes one or two
+WAIT = 50  # seconds for what takes one or two
 
 NUMBERS = {
     "a": 1, "b": 1, "c": 1, "d": 3, "e": 3, "flaky": 2, "f": 4, "g": 7, "h": 4,
@@ -111,6 +111,10 @@ class Nursery:
         print(json.dumps(order), file=self._process.stdin, flush=True)
         return json.loads(self._process.stdout.readline())
 
+    def born(self, script: str, arguments: list[str], folder: Path) -> Born:
+        """Return a new process that runs a script, and writes `out` and `errors` in a folder."""
+        return Born(self, script, arguments, folder)
+
     def close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -169,6 +173,15 @@ class Born:
             _wait_for_end(self.pid, left)
         assert self.returncode is not None
         return self.returncode
+
+    def check_going(self, since: float) -> None:
+        """Fail if it has been at work for too long; what it hangs in is shown."""
+        if time.monotonic() < since + WAIT or self.poll() is not None:
+            return
+        os.kill(self.pid, signal.SIGABRT)
+        with suppress(TimeoutError):
+            self.wait(5)
+        raise AssertionError(f"process {self.pid} hangs:\n{self.errors}")
 
     def kill(self) -> None:
         """Kill its group, if it has not ended."""
@@ -317,7 +330,9 @@ class Life:
             raise
 
     def _kill(self, process: Born, moment: Moment, already: int) -> None:
+        begun = time.monotonic()
         while process.poll() is None and self._ledger_lines() < already + moment.effects:
+            process.check_going(begun)
             time.sleep(0.0003)
         with suppress(TimeoutError):
             process.wait(moment.seconds)
@@ -334,7 +349,12 @@ class Life:
     def _bury(self, process: Born) -> bool:
         """See how a process has ended, and what it leaves behind."""
         hasty, self._dying = self._dying is process, None
-        code = process.wait()
+        begun = time.monotonic()
+        try:
+            code = process.wait()
+        except TimeoutError:
+            process.check_going(begun)
+            raise
         assert code == 0 or code in KILLED, process.errors
         ordered = self._lines("deaths")
         (self._folder / "deaths").unlink(missing_ok=True)
