@@ -137,23 +137,22 @@ class Watch:
 
 
 def differences(plan: Plan, row: RunRecord, *, params: bool) -> list[str]:
-    """Return what the tasks and params of a plan have other than the run that is recorded, in words.
+    """Return what of a plan differs from the run that is recorded, in words; not what cannot be compared.
 
     Args:
         plan: made from what is recorded.
         row: the run's.
-        params: whether those are compared, too; of those that have no fingerprint nothing can be told.
+        params: whether those are compared, too.
     """
-    found: list[str] = []
-    if params:
-        found += (
-            f"param {name!r}"
-            for name in sorted(row.params.keys() | plan.params.keys())
-            if _differs(name, row.params, plan.params)
-        )
-    return found + [
-        f"{key} ({decision.reason})" for key, decision in plan.decisions.items() if decision.doubtful
-    ]
+    names = sorted(row.params.keys() | plan.params.keys()) if params else ()
+    found = [f"param {name!r}" for name in names if _differs(name, row.params, plan.params)]
+    doubtful = ((key, each.reason) for key, each in plan.decisions.items() if each.doubtful)
+    return found + [f"{key} ({reason})" for key, reason in doubtful if _has_inputs(plan.records.get(key))]
+
+
+def _has_inputs(record: TaskRecord | None) -> bool:
+    result = None if record is None else record.checkpoints.get(RESULT)
+    return result is None or result.inputs is not None
 
 
 def _differs(name: str, before: Mapping[str, Any], today: Mapping[str, Any]) -> bool:

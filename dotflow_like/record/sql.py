@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from sqlite3 import Connection, IntegrityError
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from dotflow_like.errors import CodecError, CorruptCheckpoint
 from dotflow_like.model.records import (
@@ -101,11 +101,8 @@ class SqlJournal(Journal):
                 raise self._gone(workflow_id)
             run = self._run_from(row)
             check_unclaimed(run, after)
-            if run.fence:
-                self._check_results(connection, workflow_id)
-            elif connection.execute(sql.LAST_ATTEMPT, (workflow_id,)).fetchone():
-                raise self._gone(workflow_id)
-            found = connection.execute(sql.SELECT_STATUSES, (workflow_id, run.fence))
+            self._check_attempts(connection, run)
+            found = connection.execute(sql.SELECT_STATUSES, (workflow_id, run.fence)).fetchall()
             statuses = {status_of(f"an attempt of run {workflow_id}", status) for (status,) in found}
             mine = claimed(run, owner, at, crashes_of(run, statuses, anew=anew))
             self._write_run(connection, mine)
@@ -250,42 +247,39 @@ class SqlJournal(Journal):
         attempt_rows, checkpoint_rows = self.database.read(
             *sql.select_tasks(len(keys)), parameters=(workflow_id, *keys), within=self._place
         )
-        attempts: dict[str, list[Attempt]] = {}
-        checkpoints: dict[str, dict[str, Checkpoint]] = {}
-        generations: dict[str, int] = {}
+        records: dict[str, TaskRecord] = {}
         for row in attempt_rows:
             key = row[0]
-            attempt = attempt_from(path, workflow_id, row)
-            if key not in attempts:
-                attempts[key], checkpoints[key] = [], {}
-            attempts[key].append(attempt)
             discards, inputs, code, sum_ = row[16:]
+            attempt = attempt_from(path, workflow_id, row)
             try:
-                generations[key] = attempt.generation + discards
+                kept = {}
                 if sum_ is not None:
-                    checkpoints[key][RESULT] = self._checkpoint(workflow_id, key, RESULT, inputs, code, sum_)
+                    if sum_[:HEAD] != head_of(workflow_id, key, RESULT, inputs, code):
+                        raise ValueError("it does not match its checksum")
+                    kept[RESULT] = self._checkpoint(workflow_id, key, RESULT, inputs, code)
                 elif attempt.outcome is AttemptOutcome.SUCCESS and not discards:
                     raise ValueError("its result is gone")
-            except (ValueError, TypeError) as error:
-                raise damaged(path, f"attempt {workflow_id}/{key}/{row[1]}", error) from error
+                before = records.get(key)
+                tries = (attempt,) if before is None else (*before.attempts, attempt)
+                records[key] = made(TaskRecord, (key, tries, kept, attempt.generation + discards))
+            except (ValueError, TypeError, AttributeError) as error:
+                raise damaged(path, f"attempt {attempt.id}", error) from error
         for key, name, inputs, code, sum_ in checkpoint_rows:
             try:
-                checkpoint = self._checkpoint(workflow_id, key, name, inputs, code, sum_)
-                if key not in attempts:
+                if key not in records:
                     raise ValueError("the attempts of its task are gone")
-            except (ValueError, TypeError) as error:
+                if sum_[:HEAD] != head_of(workflow_id, key, name, inputs, code):
+                    raise ValueError("it does not match its checksum")
+                kept = cast("dict[str, Checkpoint]", records[key].checkpoints)
+                kept[name] = self._checkpoint(workflow_id, key, name, inputs, code)
+            except (ValueError, TypeError, AttributeError) as error:
                 raise damaged(path, f"checkpoint {workflow_id}/{key}/{name}", error) from error
-            checkpoints[key][name] = checkpoint
-        return {
-            key: made(TaskRecord, (key, tuple(tries), checkpoints[key], generations[key]))
-            for key, tries in attempts.items()
-        }
+        return records
 
     def _checkpoint(
-        self, workflow_id: str, key: str, name: str, inputs: str | None, code: str | None, sum_: str
+        self, workflow_id: str, key: str, name: str, inputs: str | None, code: str | None
     ) -> Checkpoint:
-        if sum_[:HEAD] != head_of(workflow_id, key, name, inputs, code):
-            raise ValueError("it does not match its checksum")
         value = made(Stored, (self, workflow_id, key, name))
         checkpoint: Checkpoint = made(Checkpoint, (key, name, value, decode_inputs(inputs), code))
         return checkpoint
@@ -301,16 +295,21 @@ class SqlJournal(Journal):
                 if is_late(change, attempt_from(self.database.path, claim.workflow_id, found), claim):
                     connection.execute(sql.DISCARD_LATE, place)
 
-    def _check_results(self, connection: Connection, workflow_id: str) -> None:
-        """See that every result of a run is where it belongs: one that is not found would be computed again."""
-        path, place = self.database.path, None
-        for key, number, inputs, code, sum_ in connection.execute(sql.SELECT_SUMS, (workflow_id,)):
-            place = key, number
-            if sum_ is not None and sum_[:HEAD] != head_of(workflow_id, key, RESULT, inputs, code):
+    def _check_attempts(self, connection: Connection, run: RunRecord) -> None:
+        """See that no attempt of a run is missing, and every result where it belongs: else it would run again."""
+        path, workflow_id = self.database.path, run.workflow_id
+        found = connection.execute(sql.SELECT_SUMS, (workflow_id,)).fetchall()
+        (count,) = connection.execute(sql.SELECT_COUNT, (workflow_id,)).fetchone()
+        if type(count) is not int or len(found) < count:
+            raise corrupt(
+                path, f"attempts of run {workflow_id} are gone: of {count!r} there are {len(found)}"
+            )
+        if found and not run.fence:  # a row just made; the one under which they were made is lost
+            raise self._gone(workflow_id)
+        for key, number, inputs, code, sum_ in found:
+            if sum_ is not None and str(sum_)[:HEAD] != head_of(workflow_id, key, RESULT, inputs, code):
                 error = ValueError("it does not match its checksum")
                 raise damaged(path, f"attempt {workflow_id}/{key}/{number}", error)
-        if place != connection.execute(sql.LAST_ATTEMPT, (workflow_id,)).fetchone():
-            raise corrupt(path, f"attempts of run {workflow_id} are gone")
 
     def _gone(self, workflow_id: str) -> CorruptCheckpoint:
         return corrupt(self.database.path, f"the row of run {workflow_id} is gone")

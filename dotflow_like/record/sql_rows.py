@@ -77,15 +77,22 @@ def sum_of(
 
     It begins with a short one of the row without the value, for those who read it without.
     """
-    row = f"{workflow_id}\0{key}\0{name}\0{inputs}\0{code}".encode("utf-8", "surrogatepass")
-    sum_ = blake2b(b"%b\0%b\0%b" % (row, str(codec).encode(), data), digest_size=12)
-    return f"{crc32(row):08x}{sum_.hexdigest()}"
+    row = f"{workflow_id}\0{key}\0{name}\0{inputs}\0{code}\0{codec}\0".encode("utf-8", "surrogatepass")
+    sum_ = blake2b(row + data, digest_size=12)
+    return head_of(workflow_id, key, name, inputs, code) + sum_.hexdigest()
 
 
 def head_of(workflow_id: str, key: str, name: str, inputs: str | None, code: str | None) -> str:
     """Return what the checksum of a value begins with."""
-    row = f"{workflow_id}\0{key}\0{name}\0{inputs}\0{code}".encode("utf-8", "surrogatepass")
-    return f"{crc32(row):08x}"
+    if type(key) is not str:  # a damaged column may hold bytes
+        return ""
+    return f"{crc32(key.encode(), _crc_of(workflow_id, name, inputs, code)):08x}"
+
+
+@lru_cache(1024)
+def _crc_of(*texts: str | None) -> int:
+    """Return the CRC of what many rows share."""
+    return crc32(repr(texts).encode("utf-8", "surrogatepass"))
 
 
 def sum_of_run(params: bytes, *belongs: str | None) -> str:

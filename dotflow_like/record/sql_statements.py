@@ -30,10 +30,10 @@ __all__ = [
     "INSERT_RUN",
     "KEEP",
     "KEEP_RESULT",
-    "LAST_ATTEMPT",
     "MIGRATIONS",
     "OPEN",
     "SELECT_ATTEMPT",
+    "SELECT_COUNT",
     "SELECT_FENCE",
     "SELECT_KEYS",
     "SELECT_LEFT",
@@ -67,6 +67,7 @@ MIGRATIONS: Final = (
             owner TEXT,
             fence INTEGER NOT NULL,
             crashes INTEGER NOT NULL,
+            attempts INTEGER NOT NULL DEFAULT 0,
             idempotency_key TEXT,
             params BLOB NOT NULL,
             params_sum TEXT NOT NULL,
@@ -122,7 +123,12 @@ _RUN: Final = (
 )
 _MARKS: Final = ", ".join("?" * 15)
 INSERT_RUN: Final = f"INSERT INTO workflow_runs ({_RUN}) VALUES ({_MARKS}) ON CONFLICT DO NOTHING"
-UPDATE_RUN: Final = f"UPDATE workflow_runs SET ({_RUN}) = ({_MARKS}) WHERE workflow_id = ?"
+UPDATE_RUN: Final = (
+    f"UPDATE workflow_runs SET ({_RUN}) = ({_MARKS}), "
+    "attempts = (SELECT count(*) FROM task_attempts AS each WHERE each.workflow_id = workflow_runs.workflow_id) "
+    "WHERE workflow_id = ?"
+)
+SELECT_COUNT: Final = "SELECT attempts FROM workflow_runs WHERE workflow_id = ?"
 SELECT_RUN: Final = (
     f"SELECT {_RUN.replace('params,', 'CAST(params AS BLOB),')} FROM workflow_runs WHERE workflow_id = ?"
 )
@@ -171,8 +177,7 @@ END: Final = {
 DISCARD_LATE: Final = f"UPDATE task_attempts SET outcome = 'discarded' WHERE {_PLACE}"
 SELECT_ATTEMPT: Final = f"SELECT {ATTEMPT} FROM task_attempts WHERE {_PLACE}"
 SELECT_KEYS: Final = "SELECT DISTINCT task_id FROM task_attempts WHERE workflow_id = ? ORDER BY task_id"
-SELECT_SUMS: Final = "SELECT task_id, number, inputs, code, sum FROM task_attempts WHERE workflow_id = ? ORDER BY task_id, number"
-LAST_ATTEMPT: Final = "SELECT task_id, number FROM task_attempts WHERE workflow_id = ? ORDER BY task_id DESC, number DESC LIMIT 1"
+SELECT_SUMS: Final = "SELECT task_id, number, inputs, code, sum FROM task_attempts WHERE workflow_id = ?"
 SELECT_STATUSES: Final = "SELECT DISTINCT status FROM task_attempts WHERE workflow_id = ? AND fence = ?"
 SELECT_LEFT: Final = f"SELECT {ATTEMPT} FROM task_attempts WHERE workflow_id = ? AND status = 'running'"
 

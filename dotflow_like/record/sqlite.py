@@ -25,9 +25,9 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
-from dotflow_like.errors import ConfigError, CorruptCheckpoint, StorageError
+from dotflow_like.errors import ConfigError, StorageError
 from dotflow_like.record.file_lock import FileLock
-from dotflow_like.record.sqlite_errors import failure
+from dotflow_like.record.sqlite_errors import damaged_text, failure
 from dotflow_like.record.sqlite_opening import (
     SYNCHRONOUS,
     Durability,
@@ -163,10 +163,11 @@ class Database:
                     if self._frozen is None or self._frozen == state_of(self.path):
                         return found  # else somebody has changed it meanwhile after all
             except (sqlite3.Error, OSError, UnicodeEncodeError) as error:
-                if isinstance(error, sqlite3.OperationalError) and not hasattr(error, "sqlite_errorcode"):
-                    self._find_damage(
-                        queries, parameters, error
-                    )  # not SQLite's own: a text that is not UTF-8
+                found_damage = self._connection and damaged_text(
+                    self._connection, self.path, error, queries, parameters
+                )
+                if found_damage:
+                    raise found_damage from error
                 raise failure("read", self.path, error, self._patience) from error
 
     def close(self) -> None:
@@ -240,27 +241,6 @@ class Database:
         except sqlite3.Error:
             self._close()  # which takes it back, too
 
-    def _find_damage(
-        self, queries: Sequence[str], parameters: Sequence[Any], error: sqlite3.OperationalError
-    ) -> None:
-        """Raise an error that names the row in which a text is none any more."""
-        connection = self._connection
-        if connection is None:  # it could not even be opened
-            return
-        connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
-        try:
-            for query in queries:
-                cursor = connection.execute(query, parameters)
-                for row in cursor:
-                    for (column, *_), value in zip(cursor.description, row, strict=True):
-                        if isinstance(value, str) and not _is_whole(value):
-                            raise CorruptCheckpoint(
-                                f"{self.path!r}: {column} in the row {row[:3]!r} of {parameters[:1]!r} is no text any "
-                                "more; restore the file from a copy, or give another workflow_id"
-                            ) from error
-        finally:
-            connection.text_factory = str
-
     # Forks
 
     def _before_fork(self) -> None:
@@ -306,14 +286,6 @@ def _place_of(path: str) -> Place | None:
 
 def _moved() -> OSError:
     return FileNotFoundError(errno.ENOENT, "the file was deleted or replaced while it was in use")
-
-
-def _is_whole(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 _databases: WeakValueDictionary[tuple[str, str, str], Database] = WeakValueDictionary()

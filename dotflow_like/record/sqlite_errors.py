@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from typing import Final
+from typing import Any, Final
 
-from dotflow_like.errors import StorageError
+from dotflow_like.errors import CorruptCheckpoint, StorageError
 from dotflow_like.record.file_lock import holders
 
-__all__ = ["failure"]
+__all__ = ["damaged_text", "failure"]
 
 _NEEDED: Final = 6
 """Descriptors that a database takes: the file, its log, its shared memory, a folder while it is synced, and one more."""
@@ -38,6 +39,48 @@ def failure(verb: str, path: str, error: Exception, patience: float) -> StorageE
         if more:
             reason += f": {more}"
     return StorageError(f"cannot {verb} {path!r}: {reason} ({code})")
+
+
+def damaged_text(
+    connection: sqlite3.Connection,
+    path: str,
+    error: Exception,
+    queries: Sequence[str],
+    parameters: Sequence[Any],
+) -> CorruptCheckpoint | None:
+    """Return the error for a text that is not UTF-8 any more, which names its row; None if that is not what happened.
+
+    Args:
+        connection: to the database.
+        path: of the database.
+        error: what the queries raised.
+        queries: what was asked.
+        parameters: of each.
+    """
+    if not isinstance(error, sqlite3.OperationalError) or hasattr(error, "sqlite_errorcode"):
+        return None  # SQLite itself does not look into texts
+    connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+    try:
+        for query in queries:
+            cursor = connection.execute(query, parameters)
+            for row in cursor.fetchall():  # all: whoever keeps the error must not keep a cursor open
+                for (column, *_), value in zip(cursor.description, row, strict=True):
+                    if isinstance(value, str) and not _is_whole(value):
+                        return CorruptCheckpoint(
+                            f"{path!r}: {column} in the row {row[:3]!r} of {parameters[:1]!r} is no text any more; "
+                            "restore the file from a copy, or give another workflow_id"
+                        )
+        return None
+    finally:
+        connection.text_factory = str
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _more(path: str, code: str, patience: float) -> str:
