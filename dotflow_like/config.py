@@ -17,7 +17,8 @@ from dotflow_like.execute.workers.settings import WorkerSettings
 from dotflow_like.model.policy import non_negative
 from dotflow_like.model.status import Mode, OnChange
 from dotflow_like.plan.resume import OnChanges
-from dotflow_like.record.journal import Journal, MemoryJournal
+from dotflow_like.record.journal import Journal
+from dotflow_like.record.memory import MemoryJournal
 from dotflow_like.record.storage.base import Storage
 from dotflow_like.report.observers import Metrics, Tracer, check_provider
 

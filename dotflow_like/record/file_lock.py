@@ -16,7 +16,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = ["FileLock", "holders", "make_folder", "try_lock", "unlock"]
+__all__ = ["FileLock", "holders", "lock", "make_folder", "try_lock", "unlock"]
 
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 
@@ -99,6 +99,14 @@ def try_lock(descriptor: int, *, shared: bool = False) -> bool:
     except (BlockingIOError, PermissionError):
         return False
     return True
+
+
+def lock(descriptor: int) -> None:
+    """Take the lock of an open file; wait for whoever has it."""
+    if sys.platform == "win32":
+        _lock_byte(descriptor, msvcrt.LK_LOCK)
+    else:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def unlock(descriptor: int) -> None:

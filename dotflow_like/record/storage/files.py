@@ -24,12 +24,8 @@ from typing import Final, Literal
 from zlib import crc32
 
 from dotflow_like.errors import ConfigError, StorageError
+from dotflow_like.record.file_lock import lock, unlock
 from dotflow_like.record.storage.base import ANY, Any_, Storage
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 __all__ = ["FileStorage"]
 
@@ -222,17 +218,11 @@ class FileStorage(Storage):
         # Opened anew each time: two threads, or a parent and its fork, would share the lock of one open file.
         fd = self._open(f"{self._base}.locks/{stripe}", os.O_RDWR | os.O_CREAT | _BINARY)
         try:
-            if sys.platform == "win32":
-                msvcrt.locking(fd, msvcrt.LK_LOCK, 1)
-            else:
-                fcntl.flock(fd, fcntl.LOCK_EX)
+            lock(fd)
             try:
                 yield
             finally:  # said outright: a process forked meanwhile has the file open too
-                if sys.platform == "win32":
-                    msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
-                else:
-                    fcntl.flock(fd, fcntl.LOCK_UN)
+                unlock(fd)
         finally:
             os.close(fd)
 

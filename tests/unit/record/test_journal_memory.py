@@ -12,7 +12,8 @@ import pytest
 from dotflow_like.errors import ClaimLost
 from dotflow_like.model.records import RESULT, Attempt, Checkpoint, Discard, Held, RunRecord
 from dotflow_like.model.status import AttemptStatus, RunStatus
-from dotflow_like.record.journal import Claim, MemoryJournal
+from dotflow_like.record.journal import Claim
+from dotflow_like.record.memory import MemoryJournal
 
 AT = datetime(2024, 1, 1, tzinfo=UTC)
 
