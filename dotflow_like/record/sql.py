@@ -306,10 +306,16 @@ class SqlJournal(Journal):
             )
         if found and not run.fence:  # a row just made; the one under which they were made is lost
             raise self._gone(workflow_id)
+        before: tuple[str, int] | None = None
         for key, number, inputs, code, sum_ in found:
-            if sum_ is not None and str(sum_)[:HEAD] != head_of(workflow_id, key, RESULT, inputs, code):
-                error = ValueError("it does not match its checksum")
-                raise damaged(path, f"attempt {workflow_id}/{key}/{number}", error)
+            try:
+                if sum_ is not None and sum_[:HEAD] != head_of(workflow_id, key, RESULT, inputs, code):
+                    raise ValueError("it does not match its checksum")
+                if before is not None and (key, number) <= before:
+                    raise ValueError("it is out of order")  # and those beside it are not found
+                before = key, number
+            except (ValueError, TypeError) as error:
+                raise damaged(path, f"attempt {workflow_id}/{key}/{number}", error) from error
 
     def _gone(self, workflow_id: str) -> CorruptCheckpoint:
         return corrupt(self.database.path, f"the row of run {workflow_id} is gone")

@@ -131,7 +131,7 @@ class Database:
                     if within is not None:
                         raise _moved()
                     self._close()
-            except (sqlite3.Error, OSError, UnicodeEncodeError) as error:
+            except (sqlite3.Error, OSError, UnicodeError) as error:
                 raise failure("write", self.path, error, self._patience) from error
 
     def read(
@@ -162,7 +162,7 @@ class Database:
                     found = _fetched(connection, queries, parameters)
                     if self._frozen is None or self._frozen == state_of(self.path):
                         return found  # else somebody has changed it meanwhile after all
-            except (sqlite3.Error, OSError, UnicodeEncodeError) as error:
+            except (sqlite3.Error, OSError, UnicodeError) as error:
                 found_damage = self._connection and damaged_text(
                     self._connection, self.path, error, queries, parameters
                 )

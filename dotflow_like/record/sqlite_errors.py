@@ -14,6 +14,7 @@ from dotflow_like.record.file_lock import holders
 
 __all__ = ["damaged_text", "failure"]
 
+_DAMAGED: Final = "the file is damaged; restore it from a copy, or give another one"
 _NEEDED: Final = 6
 """Descriptors that a database takes: the file, its log, its shared memory, a folder while it is synced, and one more."""
 
@@ -38,6 +39,8 @@ def failure(verb: str, path: str, error: Exception, patience: float) -> StorageE
         more = _more(path, code, patience)
         if more:
             reason += f": {more}"
+    elif isinstance(error, UnicodeDecodeError):  # the words of SQLite repeat a part of the file
+        reason = f"{error.object.decode('utf-8', 'backslashreplace')}: {_DAMAGED}"
     return StorageError(f"cannot {verb} {path!r}: {reason} ({code})")
 
 
@@ -89,7 +92,7 @@ def _more(path: str, code: str, patience: float) -> str:
     if code.startswith("SQLITE_BUSY"):
         return f"kept locked for {patience:g} s by {holders([path, f'{path}-shm'])}"
     if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return "the file is damaged; restore it from a copy, or give another one"
+        return _DAMAGED
     if code.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
         return _why_not_written(path)
     if code.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
