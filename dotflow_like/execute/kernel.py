@@ -8,7 +8,7 @@ of the next are one transaction, and a body starts only after the row that says 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -39,6 +39,7 @@ from dotflow_like.model.records import (
     made,
 )
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus, TaskStatus
+from dotflow_like.plan.order import downstream_first
 from dotflow_like.plan.plan import Plan
 from dotflow_like.plan.resume import Decision
 from dotflow_like.record.journal import Change, Claim, Journal, after
@@ -191,10 +192,9 @@ class Kernel:
             }
             self._observer(RunStarted(view.workflow_id, info))
         self._records = dict(plan.records)
-        if not plan.resumed:  # known, and to start over
-            for key in self._records:
-                self._discard(key)
         if self._records:
+            # all of a run that is known and starts over
+            self._discard(plan.discarded() if plan.resumed else self._records)
             for run in view.tasks:
                 self._restored(run, plan.decisions)
         most = self._settings.max_crashes
@@ -312,9 +312,9 @@ class Kernel:
         view.status, view.reason = RunStatus.FAILED, f"{type(error).__name__}: {error}"
         view.finished = self._now()
         lost = {change.task_id for change in self._changes if isinstance(change, Attempt)}
-        for run in (*self._running.values(), *self._delayed):
-            run.status = _PENDING  # a resumed run runs it again
-            lost.add(run.task_id)
+        lost |= {run.task_id for run in (*self._running.values(), *self._delayed)}
+        for key in lost & self._runs.keys():
+            self._runs[key].status, self._runs[key]._value = _PENDING, None  # a resumed run runs it again
         if self._claim is None or isinstance(error, ClaimLost):
             return
         with suppress(Exception):  # the place may be full, or gone; then the next owner finds all this
@@ -386,8 +386,9 @@ class Kernel:
             self._ended_without_value(run, TaskStatus.FAILED)
             return
         self._records |= items.records
-        for key in items.surplus:
-            self._discard(key)
+        self._discard(items.surplus)
+        if items.decisions is not self._plan.decisions:  # else that was done when the run began
+            self._discard(key for key, decision in items.decisions.items() if decision.discard)
         run.items = []
         pending = []
         for each in items.nodes:
@@ -545,12 +546,17 @@ class Kernel:
         run.status = next(left, _PENDING)
         self._announce(TaskEnded, run)
 
-    def _discard(self, key: str) -> None:
-        """Drop what is recorded of a task, but for its history."""
-        record = self._records[key]
-        if record.checkpoints or record.attempts:
-            self._changes.append(Discard(key))
-            self._records[key] = after(record, self._changes[-1:])
+    def _discard(self, keys: Iterable[str]) -> None:
+        """Drop what is recorded of tasks, but for its history.
+
+        What lies downstream goes first: of several tasks a journal may write each on its own, and whoever is
+        killed in between leaves no result that was computed from one that is gone.
+        """
+        for key in downstream_first(self._plan.graph, keys):
+            record = self._records.get(key)
+            if record is not None and (record.checkpoints or record.attempts):
+                self._changes.append(Discard(key))
+                self._records[key] = after(record, self._changes[-1:])
 
     def _restored(self, run: TaskRun, decisions: Mapping[str, Decision]) -> bool:
         """Take over what is recorded of a task; return whether that is all there is to do."""
@@ -559,9 +565,6 @@ class Kernel:
         if record is None:
             return False
         decision = decisions.get(key)
-        if decision is not None and decision.discard:
-            self._discard(key)
-            record = self._records[key]
         run._take_over(record.attempts)
         run._earlier = len(record.attempts)
         run._generation = record.generation

@@ -10,7 +10,7 @@ from dotflow_like.errors import CycleError, PlanError
 from dotflow_like.model.status import Mode
 from dotflow_like.plan.node import Graph, Node, Rule
 
-__all__ = ["arrange"]
+__all__ = ["arrange", "downstream_first"]
 
 Groups = Mapping[str | None, Sequence[Node]]
 
@@ -52,6 +52,26 @@ def arrange(graph: Graph, groups: Groups, mode: Mode, *, declared: bool) -> None
             )
         would_do = by_group
     raise PlanError(f"{problem}; an order that would do: {', '.join(would_do)}")
+
+
+def downstream_first(graph: Graph, keys: Iterable[str]) -> list[str]:
+    """Return keys in an order in which what reads a task's result comes before that task.
+
+    Args:
+        graph: the plan's.
+        keys: of tasks and of items of maps; those that are not planned come last.
+    """
+    keys = list(keys)
+    if not keys:
+        return []
+    ranks = {key: rank for rank, key in enumerate(_sorted(graph))}
+
+    def rank_of(key: str) -> int:
+        return ranks.get(key, ranks.get(key.rpartition("[")[0], -1))  # of an item, that of its map
+
+    ordered = sorted(keys, key=rank_of)
+    ordered.reverse()
+    return ordered
 
 
 def _first_backwards(order: Iterable[Node]) -> tuple[str, str] | None:

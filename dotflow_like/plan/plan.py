@@ -95,6 +95,10 @@ class Plan:
             warnings=tuple(warnings),
         )
 
+    def discarded(self) -> list[str]:
+        """Return the keys of which what is recorded is no longer valid."""
+        return [key for key, decision in self.decisions.items() if decision.discard]
+
     def unfinished(self) -> list[str]:
         """Return, of a run that is known, the keys of which no result is recorded."""
         if self.resumed:

@@ -34,6 +34,11 @@ class FileLock:
         self.path = path
         self._descriptor = -1
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its file is open, held or not."""
+        return self._descriptor >= 0
+
     def acquire(self, patience: float) -> None:
         """Take it; wait so many seconds for whoever holds it.
 

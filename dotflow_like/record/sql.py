@@ -307,8 +307,10 @@ class SqlJournal(Journal):
         if found and not run.fence:  # a row just made; the one under which they were made is lost
             raise self._gone(workflow_id)
         before: tuple[str, int] | None = None
-        for key, number, inputs, code, sum_ in found:
+        for id_, key, number, inputs, code, sum_ in found:
             try:
+                if id_ != workflow_id:
+                    raise ValueError(f"it says run {id_!r}")
                 if sum_ is not None and sum_[:HEAD] != head_of(workflow_id, key, RESULT, inputs, code):
                     raise ValueError("it does not match its checksum")
                 if before is not None and (key, number) <= before:

@@ -177,7 +177,10 @@ END: Final = {
 DISCARD_LATE: Final = f"UPDATE task_attempts SET outcome = 'discarded' WHERE {_PLACE}"
 SELECT_ATTEMPT: Final = f"SELECT {ATTEMPT} FROM task_attempts WHERE {_PLACE}"
 SELECT_KEYS: Final = "SELECT DISTINCT task_id FROM task_attempts WHERE workflow_id = ? ORDER BY task_id"
-SELECT_SUMS: Final = "SELECT task_id, number, inputs, code, sum FROM task_attempts WHERE workflow_id = ? ORDER BY task_id, number"
+SELECT_SUMS: Final = (
+    "SELECT workflow_id, task_id, number, inputs, code, sum FROM task_attempts WHERE workflow_id = ? "
+    "ORDER BY task_id, number"
+)
 SELECT_STATUSES: Final = "SELECT DISTINCT status FROM task_attempts WHERE workflow_id = ? AND fence = ?"
 SELECT_LEFT: Final = f"SELECT {ATTEMPT} FROM task_attempts WHERE workflow_id = ? AND status = 'running'"
 

@@ -114,6 +114,8 @@ class Database:
                     connection = self._connection
                     if connection is None or self._is_read_only:
                         connection = self._open_to_write(make=within is None)
+                    if within is not None and not self._writing.is_open and _place_of(self.path) != within:
+                        raise _moved()  # before its folder is made again for the lock
                     self._writing.acquire(self._patience)
                     try:
                         place = _place_of(self.path)

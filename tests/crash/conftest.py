@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -351,26 +352,46 @@ def until() -> Callable[..., float]:
     return wait
 
 
-def _life() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("crash_life", Path(__file__).parent / "life.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def _harness() -> ModuleType:
+    """Import the package in the folder `harness`, which no path leads to."""
+    name = "crash_harness"
+    if name not in sys.modules:
+        file = Path(__file__).parent / "harness" / "__init__.py"
+        spec = importlib.util.spec_from_file_location(
+            name, file, submodule_search_locations=[str(file.parent)]
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
 
 
 @pytest.fixture(scope="module")
 def nursery() -> Iterator[Any]:
-    """Begins processes that have the package loaded already; see `life.py`."""
+    """Begins processes that have the package loaded already; see `harness`."""
     if not hasattr(os, "fork"):
         pytest.skip("needs fork")
-    nursery = _life().Nursery()
+    nursery = _harness().Nursery()
     yield nursery
     nursery.close()
 
 
 @pytest.fixture
-def lives(tmp_path: Path, nursery: Any) -> Any:
-    """Makes runs that are killed; see `life.py`."""
-    return _life().Lives(tmp_path, nursery)
+def lives(tmp_path: Path, nursery: Any) -> Iterator[Any]:
+    """Makes runs that are killed; see `harness`."""
+    lives = _harness().Lives(tmp_path, nursery)
+    yield lives
+    deaths.update(lives.deaths())
+
+
+deaths: Counter[tuple[str, str]] = Counter()
+"""How often something has died in this session, by how it did and by where the run was recorded."""
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print the table of docs/explanation/crash-tests.md, if that was asked for."""
+    if deaths and config.option.markexpr == "crash":
+        terminalreporter.section("deaths")
+        for line in _harness().table(deaths):
+            terminalreporter.write_line(line)

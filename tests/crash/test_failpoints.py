@@ -112,6 +112,50 @@ def interrupted_writes(lives: Any, storage: str, mode: str, kills: int) -> None:
                 break
 
 
+@pytest.mark.parametrize("storage", BOTH)
+def test_a_run_known_by_its_key_goes_on_after_deaths_at_one_step_after_another(
+    lives: Any, storage: str
+) -> None:
+    for place in steps(storage):
+        ascent(lives, place, storage, "sequential", small=True, by_key=True)
+
+
+def fail(lives: Any, storage: str, mode: str, every: int) -> None:
+    """Let a run fail, die at a step of that, and go on."""
+    for place in [*steps(storage), "on_failure"]:
+        for number in range(1, MOST, every):
+            life = lives.new(storage, mode, small=True)
+            assert not life.start(place=place, number=number, fails=True)
+            assert life.start()
+            if not life.kills:
+                break
+
+
+@pytest.mark.parametrize("storage", BOTH)
+def test_a_run_that_dies_while_it_fails_goes_on(lives: Any, storage: str) -> None:
+    fail(lives, storage, "sequential", 9)
+    assert "on_failure" in {way for way, _ in lives.deaths()}
+
+
+def start_over(lives: Any, storage: str, mode: str, every: int) -> None:
+    """Start a completed run over, die at a step, and go on: in a database all of it is new then, or nothing.
+
+    In files what is new is made of what is there, at least: they cannot be changed all at once.
+    """
+    for place in steps(storage):
+        for number in range(1, MOST, every):
+            life = lives.new(storage, mode, small=True)
+            assert life.start()
+            if life.start(place=place, number=number, over=True):
+                break
+            assert life.start()
+
+
+@pytest.mark.parametrize("storage", BOTH)
+def test_a_run_that_dies_while_it_starts_over_ends_consistent(lives: Any, storage: str) -> None:
+    start_over(lives, storage, "sequential", 7)
+
+
 # All of it takes minutes
 
 

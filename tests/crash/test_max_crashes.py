@@ -112,11 +112,13 @@ def starts(nursery: Any, tmp_path: Path, storage: str, mode: str) -> Starts:
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
-    pytest.mark.parametrize("mode", MODES),
     pytest.mark.parametrize("storage", STORAGES),
 ]
+every_mode = pytest.mark.parametrize("mode", MODES)
+two_modes = pytest.mark.parametrize("mode", ["sequential", "parallel"])
 
 
+@every_mode
 def test_a_task_that_kills_its_process_every_time_stops_the_run(starts: Starts) -> None:
     for number in (1, 2, 3):
         assert starts.start(deadly="b") is None
@@ -138,6 +140,7 @@ def test_a_task_that_kills_its_process_every_time_stops_the_run(starts: Starts) 
     assert starts.bodies()[5:] == ["b 5", "c 1"]
 
 
+@two_modes
 def test_to_start_over_forgets_crashes(starts: Starts) -> None:
     for _ in range(3):
         assert starts.start(deadly="a") is None
@@ -147,6 +150,7 @@ def test_to_start_over_forgets_crashes(starts: Starts) -> None:
     assert starts.start()["status"] == "completed"
 
 
+@every_mode
 def test_a_run_that_is_killed_in_one_task_after_another_goes_on_to_the_end(starts: Starts) -> None:
     for at in range(1, 7):
         assert starts.start("abcdef", deadly="abcdef", always=False) is None
@@ -155,18 +159,21 @@ def test_a_run_that_is_killed_in_one_task_after_another_goes_on_to_the_end(start
     assert starts.bodies() == [f"{name} {at}" for name in "abcdef" for at in (1, 2)]
 
 
+@two_modes
 def test_a_run_that_fails_has_not_crashed(starts: Starts) -> None:
     for _ in range(5):
         assert "failed: b" in starts.start(raising="b")["reason"]
     assert len(starts.bodies()) == 6
 
 
+@two_modes
 def test_there_may_be_no_limit(starts: Starts) -> None:
     for _ in range(5):
         assert starts.start(deadly="a", most=None) is None
     assert starts.start(most=None)["status"] == "completed"
 
 
+@two_modes
 def test_the_reason_names_the_item_that_kills(starts: Starts) -> None:
     for number in range(8):  # in parallel mode the other items may end in one start or another
         ended = starts.start(deadly=["item 1"], over_items=True)

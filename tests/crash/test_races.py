@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -9,8 +10,10 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,22 +23,19 @@ from dotflow_like import (
     AttemptOutcome,
     AttemptStatus,
     Config,
-    FileStorage,
     Manager,
-    RunInProgress,
     RunStatus,
     TaskContext,
     Workflow,
     task,
 )
 from dotflow_like.config import open_journal
-from dotflow_like.model.records import Attempt, RunRecord
-from dotflow_like.record.journal import Claim, Journal
+from dotflow_like.model.records import RunRecord
+from dotflow_like.record.journal import Journal
 
 Until = Callable[..., None]
 SOON = 1.5
 """Seconds: more than a busy machine takes to say no, less than what is waited for orphans of a dead owner."""
-PATIENCE = 2.0
 
 SCRIPT = """
 import json, os, sys, time, warnings
@@ -56,12 +56,12 @@ def note(name, line):
     os.close(descriptor)
 
 
-@task
+@task(version="1")
 def first(ctx):
     note("effects", f"first {ctx.attempt.fence} {os.getpid()}")
 
 
-@task
+@task(version="1")
 def held(ctx):
     note("effects", f"held {ctx.attempt.fence} {os.getpid()}")
     while not (place / f"{ctx.workflow_id} may end {ctx.attempt.fence}").exists():
@@ -109,7 +109,8 @@ def start(order):
     claim = Claim(*order["claim"])
     now = journal.run(claim.workflow_id).created_at
     wins = []
-    for number in order["numbers"]:
+    for number in range(200):
+        time.sleep(max(0, order["begin"] + number / 2000 - time.monotonic()))  # all try this one now
         attempt = Attempt(
             claim.workflow_id, f"task {number}", 1, AttemptStatus.RUNNING, None, now, now, None, claim.owner, claim.fence
         )
@@ -119,6 +120,7 @@ def start(order):
 
 
 warnings.simplefilter("ignore", DotflowWarning)
+Manager([task(lambda: 1, name="warms_up")], workflow_id=f"warm {os.getpid()}", storage=sys.argv[2])
 print(flush=True)
 for line in sys.stdin:
     order = json.loads(line)
@@ -166,10 +168,13 @@ class Place(NamedTuple):
         """Have it run the run, and return when its second task waits."""
         self.order(process, workflow_id="run", resume=True, **options)
         bodies = ["held", "hangs"] if options["mode"] == "parallel" else ["held"]
-        self.until(lambda: {each.split()[0] for each in self.lines("effects")} >= {*bodies}, "its tasks")
+        self.until(lambda: {*self.bodies()} >= {*bodies}, "its tasks")
 
     def let_end(self, fence: int, workflow_id: str = "run") -> None:
         (self.folder / f"{workflow_id} may end {fence}").touch()
+
+    def bodies(self) -> Counter[str]:
+        return Counter(line.split()[0] for line in self.lines("effects"))
 
     def lines(self, name: str) -> list[str]:
         path = self.folder / name
@@ -184,7 +189,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, until: Until) -> Itera
     started: list[subprocess.Popen[str]] = []
 
     def new() -> subprocess.Popen[str]:
-        command = [sys.executable, "-W", "error", str(script), str(tmp_path)]
+        command = [sys.executable, "-W", "error", str(script), str(tmp_path), place.storage]
         started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         return started[-1]
 
@@ -245,11 +250,11 @@ def race(place: Place, sizes: list[int], rounds: int) -> None:
         took = []
         for number in range(rounds):
             name = f"{size} {number}"
-            refusals = len(place.lines("refused"))
+            told = len(place.lines("refused")) + size - 1
             at = time.monotonic() + 0.02
             for each in racers[:size]:
                 place.order(each, workflow_id=name, mode="sequential", at=at)
-            place.until(lambda: len(place.lines("refused")) == refusals + size - 1, "a no for all the others")
+            place.until(lambda told=told: len(place.lines("refused")) == told, "a no for all the others")
             place.let_end(1, name)
             found = [said(each) for each in racers[:size]]
             refused = [each for each in found if "raised" in each]
@@ -274,29 +279,28 @@ def test_of_processes_that_run_one_run_at_once_one_does_each_time(place: Place) 
 # For attempts
 
 
-def race_to_start(place: Place, rounds: int) -> None:
-    """Have four processes start the same 200 attempts at once, under one claim."""
+def race_to_start(place: Place, rounds: int) -> int:
+    """Have four processes start the same 200 attempts at once, under one claim; return how many won some."""
+    winners = 0
     journal = place.journal()
     racers = [place.new() for _ in range(4)]
     for each in racers:
         ready(each)
     for number in range(rounds):
-        name, now = (
-            f"run {number}",
-            Config and __import__("datetime").datetime.now(__import__("datetime").UTC),
-        )
+        name, now = f"run {number}", datetime.now(UTC)
         journal.create(RunRecord(name, "workflow", None, {}, "sequential", RunStatus.PENDING, now))
         claim = journal.claim(name, "host:1:token", now)
-        at = time.monotonic() + 0.02
-        for i, each in enumerate(racers):
-            numbers = [*range(200)] if i % 2 else [*reversed(range(200))]
-            place.order(each, do="start", claim=claim, numbers=numbers, at=at)
+        begin = time.monotonic() + 0.02
+        for each in racers:
+            place.order(each, do="start", claim=claim, begin=begin)
         wins = [said(each)["wins"] for each in racers]
-        assert sorted(sum(wins, [])) == [*range(200)], "each was started, once"
-        assert sum(map(bool, wins)) > 1, "it was a race"
+        counts = Counter(one for each in wins for one in each)
+        assert counts == dict.fromkeys(range(200), 1), "each was started, once"
+        winners += sum(map(bool, wins))
         attempts = journal.attempts(name)
         assert len(attempts) == 200
         assert {(each.number, each.status) for each in attempts} == {(1, AttemptStatus.RUNNING)}
+    return winners
 
 
 def test_of_processes_that_start_one_attempt_at_once_one_does(place: Place) -> None:
@@ -305,7 +309,7 @@ def test_of_processes_that_start_one_attempt_at_once_one_does(place: Place) -> N
 
 @pytest.mark.crash
 def test_of_processes_that_start_one_attempt_at_once_one_does_each_time(place: Place) -> None:
-    race_to_start(place, 25)
+    assert race_to_start(place, 25) > 25, "it was no race"
 
 
 # For a run whose owner is stopped
@@ -323,19 +327,19 @@ WAYS: list[Any] = [
 def test_what_an_owner_writes_after_another_machine_has_taken_its_run_over_is_refused(
     place: Place, way: dict[str, Any]
 ) -> None:
-    owner, neighbour, heir = (place.new() for _ in range(3))
+    owner, heir = place.new(), place.new()
     place.busy(ready(owner), **way)
-    bodies = [int(line.split()[2]) for line in place.lines("effects")]
+    bodies = {line.split()[0]: int(line.split()[2]) for line in place.lines("effects")}
     os.kill(owner.pid, signal.SIGSTOP)
 
-    place.order(ready(neighbour), workflow_id="run", resume=True, **way)  # on the same machine
-    refused = said(neighbour)
+    place.order(ready(heir), workflow_id="run", resume=True, **way)  # on the same machine
+    refused = said(heir)
     assert refused["raised"] == "RunInProgress"
     assert f"pid {owner.pid} on " in refused["message"]
     assert refused["took"] < SOON
 
     place.let_end(2)
-    place.order(ready(heir), workflow_id="run", resume=True, **way, **place.elsewhere)
+    place.order(heir, workflow_id="run", resume=True, **way, **place.elsewhere)
     found = said(heir)
     assert (found["status"], found["result"]) == ("completed", 2)
     assert {*found["tasks"]} == {"completed"}
@@ -348,7 +352,6 @@ def test_what_an_owner_writes_after_another_machine_has_taken_its_run_over_is_re
     assert late["message"].startswith("run run was taken over by ")
     assert late["status"] == "failed"
     assert late["reason"].startswith("ClaimLost: run run was taken over by ")
-    assert late["tasks"][1] != "completed", "what it returned is discarded"
 
     journal = place.journal()
     assert journal.run("run") == before
@@ -361,9 +364,9 @@ def test_what_an_owner_writes_after_another_machine_has_taken_its_run_over_is_re
     expected = [["first", "1"], ["held", "1"], ["held", "2"], ["last", "2"]]
     expected += [["hangs", "1"], ["hangs", "2"]] if way["mode"] == "parallel" else []
     assert sorted(effects) == sorted(expected)
-    workers = {pid for pid in bodies if pid != owner.pid}
-    assert bool(workers) == (way == WAYS[3])
-    place.until(lambda: not any(map(is_alive, workers)), "the end of its workers")
+    if way == WAYS[3]:  # a body that goes on in a worker is stopped
+        place.until(lambda: not is_alive(bodies["hangs"]), "the end of its worker")
+        assert owner.pid not in bodies.values()
 
     # the former owner is free for other work, and so is its lock
     place.order(owner, workflow_id="run", resume=True, **way)
@@ -382,13 +385,12 @@ def time_of_heirs(place: Place, mode: str, rounds: int) -> None:
         began.append(time.monotonic())
         return ctx.attempt.fence
 
-    heirs = [task(held, name="held")]
+    heirs = [task(held, name="held", version="1")]
     Manager(heirs, workflow_id="warm", storage=place.storage)
     for number in range(rounds):
-        owner = ready(place.new())
-        name = f"run {number}"
+        owner, name = ready(place.new()), f"run {number}"
         place.order(owner, workflow_id=name, mode=mode, max_workers=1 if mode == "parallel" else None)
-        place.until(lambda: len([x for x in place.lines("effects") if x.startswith("held")]) == number + 1)
+        place.until(lambda n=number: place.bodies()["held"] == n + 1, "the second task")
         pids = {int(line.split()[2]) for line in place.lines("effects")} | {owner.pid}
         owner.kill()
         owner.wait()
@@ -412,22 +414,16 @@ def test_a_killed_run_goes_on_at_once_each_time(place: Place, mode: str) -> None
     time_of_heirs(place, mode, 50)
 
 
-def test_a_killed_run_does_not_go_on_while_a_worker_of_it_lives(place: Place) -> None:
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETSIG"), reason="elsewhere a worker has to run to end itself")
+def test_a_worker_that_is_stopped_ends_with_its_owner_and_keeps_nobody_from_the_run(place: Place) -> None:
     owner, heir = ready(place.new()), ready(place.new())
     place.busy(owner, mode="parallel", max_workers=2)
     workers = {int(line.split()[2]) for line in place.lines("effects")}
-    held = next(int(line.split()[2]) for line in place.lines("effects") if line.startswith("held"))
-    os.kill(held, signal.SIGSTOP)
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
     owner.kill()
     owner.wait()
-    place.until(lambda: not any(map(is_alive, workers - {held})), "the end of the other worker")
-    assert is_alive(held), "one that is stopped survives for a while"
-    with pytest.raises(RunInProgress, match=f"its owner was .*pid {owner.pid} on .*process {held} "):
-        Manager([task(lambda: 0, name="first")], workflow_id="run", resume=True, storage=place.storage)
-    assert is_alive(held)
     place.let_end(2)
     place.order(heir, workflow_id="run", resume=True, mode="parallel", max_workers=2)
-    time.sleep(0.2)  # the heir waits for it
-    os.kill(held, signal.SIGCONT)
     assert said(heir)["result"] == 2
-    assert not is_alive(held)
+    assert not any(map(is_alive, workers))

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import random
-import select
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -18,22 +16,20 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import dotflow_like
+from crash_harness.processes import WAIT, Born, Moment, Nursery, is_alive
 from dotflow_like.model.records import RESULT, Attempt, RunRecord, TaskRecord
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus
 from dotflow_like.record.codec import JsonCodec
+from dotflow_like.record.journal import Journal
 from dotflow_like.record.keyvalue import KeyValueJournal
 from dotflow_like.record.sql import SqlJournal
-from dotflow_like.record.sql_statements import MIGRATIONS
 from dotflow_like.record.sqlite import Database
 from dotflow_like.record.storage.files import FileStorage
+from dotflow_like.record.storage.urls import open_place
 
-HERE = Path(__file__).parent
-PACKAGE = str(Path(dotflow_like.__file__).parent.parent)
-MODES = ["sequential", "sequential_group", "background", "parallel"]
-STORAGES = ["files full", "files process", "sqlite full", "sqlite process"]
-KILLED = {-signal.SIGKILL, -signal.SIGXFSZ}
-WAIT = 50  # seconds for what takes one or two
+JOB = str(Path(__file__).with_name("job.py"))
+KILLED = (-signal.SIGKILL, -signal.SIGXFSZ, -signal.SIGTERM, 128 + signal.SIGTERM)
+FAILED = 7  # what a job exits with when its run has failed as it was told to
 
 NUMBERS = {
     "a": 1, "b": 1, "c": 1, "d": 3, "e": 3, "flaky": 2, "f": 4, "g": 7, "h": 4,
@@ -41,162 +37,6 @@ NUMBERS = {
 }  # fmt: skip
 KEYS = {*(NUMBERS.keys() - {"square"}), "parts", *(f"square[{at}]" for at in range(5))}
 SMALL = {"a": 1, "b": 1, "flaky": 2, "last": 4}
-
-
-class Effect(NamedTuple):
-    """A line of the ledger: a body that ran."""
-
-    key: str
-    number: int
-    fence: int
-    idempotency_key: str
-    pid: int
-
-
-class Rows(NamedTuple):
-    """What the journal holds."""
-
-    run: RunRecord | None
-    tasks: dict[str, TaskRecord]
-
-    @property
-    def attempts(self) -> list[Attempt]:
-        """Every attempt."""
-        return [each for record in self.tasks.values() for each in record.attempts]
-
-    def results(self) -> dict[str, str]:
-        """Every result that is recorded, as text."""
-        found = ((key, record.checkpoints.get(RESULT)) for key, record in self.tasks.items())
-        return {key: json.dumps(kept.value.load()) for key, kept in found if kept is not None}
-
-
-class Moment(NamedTuple):
-    """When to kill a process.
-
-    Attributes:
-        effects: after so many bodies have begun,
-        seconds: and so many seconds later.
-        worker: whether one of its workers is killed before it.
-        hasty: whether the next process is started before this one's end is seen.
-    """
-
-    effects: int
-    seconds: float
-    worker: bool = False
-    hasty: bool = False
-
-    @classmethod
-    def chosen(cls, chance: random.Random, *, fresh: bool) -> Moment:
-        """Return one at random; a fresh interpreter takes longer to begin its work."""
-        effects = chance.choice([0, 0, 1, 1, 2, 2, 3, 5, 8])
-        latest = 0.008 if effects else 0.3 if fresh else 0.06
-        return cls(effects, chance.uniform(0, latest), chance.random() < 0.2, chance.random() < 0.3)
-
-
-class Nursery:
-    """Processes that begin quickly, as `nursery.py` describes."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(HERE / "nursery.py")],
-            env={**os.environ, "PYTHONPATH": PACKAGE},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def ask(self, **order: Any) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(json.dumps(order), file=self._process.stdin, flush=True)
-        return json.loads(self._process.stdout.readline())
-
-    def born(self, script: str, arguments: list[str], folder: Path) -> Born:
-        """Return a new process that runs a script, and writes `out` and `errors` in a folder."""
-        return Born(self, script, arguments, folder)
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(WAIT)
-        self._process.stdout.close()
-
-
-class Born:
-    """A process, begun in the nursery or as a fresh interpreter; it leads a session of its own."""
-
-    def __init__(self, nursery: Nursery | None, script: str, arguments: list[str], folder: Path) -> None:
-        self.returncode: int | None = None
-        self.way = "where it was told to"
-        self._folder = folder
-        self._nursery = nursery
-        self._process: subprocess.Popen[bytes] | None = None
-        if nursery is not None:
-            self.pid = nursery.ask(script=script, arguments=arguments, folder=str(folder))
-            return
-        with (folder / "out").open("wb") as out, (folder / "errors").open("wb") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-W", "error", script, *arguments],
-                env={**os.environ, "PYTHONPATH": PACKAGE},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=errors,
-                start_new_session=True,
-            )
-        self.pid = self._process.pid
-
-    @property
-    def errors(self) -> str:
-        return (self._folder / "errors").read_text()
-
-    def poll(self) -> int | None:
-        if self.returncode is None:
-            if self._process is not None:
-                self.returncode = self._process.poll()
-            else:
-                assert self._nursery is not None
-                self.returncode = self._nursery.ask(wait=self.pid)
-        return self.returncode
-
-    def wait(self, seconds: float = WAIT) -> int:
-        """Return how it ended.
-
-        Raises:
-            TimeoutError: it has not by then.
-        """
-        until = time.monotonic() + seconds
-        while self.poll() is None:
-            left = until - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(f"process {self.pid} has not ended after {seconds:g} s")
-            _wait_for_end(self.pid, left)
-        assert self.returncode is not None
-        return self.returncode
-
-    def check_going(self, since: float) -> None:
-        """Fail if it has been at work for too long; what it hangs in is shown."""
-        if time.monotonic() < since + WAIT or self.poll() is not None:
-            return
-        os.kill(self.pid, signal.SIGABRT)
-        with suppress(TimeoutError):
-            self.wait(5)
-        raise AssertionError(f"process {self.pid} hangs:\n{self.errors}")
-
-    def kill(self) -> None:
-        """Kill its group, if it has not ended."""
-        if self.poll() is None:
-            os.killpg(self.pid, signal.SIGKILL)
-
-    def workers(self) -> list[int]:
-        """Return its children, where the system tells."""
-        with suppress(OSError):
-            return [
-                int(pid)
-                for each in Path(f"/proc/{self.pid}/task").iterdir()
-                for pid in (each / "children").read_text().split()
-            ]
-        return []
 
 
 class Lives:
@@ -232,6 +72,41 @@ class Lives:
         return Counter((way, each.kind) for each in self._all for way in each.deaths)
 
 
+def table(deaths: Counter[tuple[str, str]]) -> Iterator[str]:
+    """Give the lines of a table of how often something has died."""
+    yield "| what died, and where | files | SQLite |"
+    yield "|---|---:|---:|"
+    for way in sorted({way for way, _ in deaths}):
+        yield f"| {way} | {deaths[way, 'files'] or '-'} | {deaths[way, 'sqlite'] or '-'} |"
+    files, sqlite = (
+        sum(n for (_, kind), n in deaths.items() if kind == each) for each in ("files", "sqlite")
+    )
+    yield f"| all | {files} | {sqlite} |"
+
+
+class Effect(NamedTuple):
+    """A line of the ledger: a body that ran."""
+
+    key: str
+    number: int
+    fence: int
+    idempotency_key: str
+    pid: int
+
+
+class Rows(NamedTuple):
+    """What the journal holds."""
+
+    run: RunRecord | None
+    tasks: dict[str, TaskRecord]
+    results: dict[str, str]
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Every attempt."""
+        return [each for record in self.tasks.values() for each in record.attempts]
+
+
 class Life:
     """One run, from its first start to its end, however often its process is killed.
 
@@ -239,16 +114,19 @@ class Life:
         kind: where it is recorded: in `files` or in `sqlite`.
         kills: how often its process was killed.
         deaths: how something has died: its process, or a worker alone.
-        recorded: the results that were seen in the journal so far.
+        recorded: the results that were seen in the journal so far; of those discarded only the new ones.
 
     Args:
         folder: to be made; all of it lies there.
-        storage: where it is recorded; one of `STORAGES`.
+        storage: where it is recorded: `files` or `sqlite`, and `full` or `process`.
         mode: how it runs.
         nursery: where its processes come from.
         workers: how they begin in parallel mode: `fork`, `spawn`; or `thread`.
         small: whether it has four tasks instead of fourteen.
         pause: seconds each body works.
+        by_key: whether its processes know it by an idempotency key, and leave its id to chance.
+        store: a folder of a storage that other runs use at the same time. Default: its own.
+        name: its id.
     """
 
     def __init__(
@@ -261,27 +139,39 @@ class Life:
         workers: str = "fork",
         small: bool = False,
         pause: float = 0,
+        by_key: bool = False,
+        store: Path | None = None,
+        name: str = "job",
     ) -> None:
         self.kills = 0
         self.deaths: list[str] = []
         self.recorded: dict[str, str] = {}
         self._folder = folder
         self.kind, durability = storage.split()
-        place = f"file://{folder}/kept" if self.kind == "files" else f"sqlite:///{folder}/runs.db"
+        self._name = name
+        self._store = store or folder
+        self._is_shared = store is not None
+        place = f"file://{self._store}/kept" if self.kind == "files" else f"sqlite:///{self._store}/runs.db"
+        self._place = f"{place}?durability={durability}"
         self._order = {
             "folder": str(folder),
-            "storage": f"{place}?durability={durability}",
+            "name": name,
+            "storage": self._place,
             "mode": mode,
             "workers": workers,
             "small": small,
             "pause": pause,
+            "by_key": by_key,
         }
         self._keys = set(SMALL) if small else KEYS
         self._told = SMALL if small else NUMBERS
         self._nursery = nursery
+        self._by_key = by_key
         self._starts: list[str] = []
+        self._told_to_fail = 0
         self._workers_killed = 0
         self._dying: Born | None = None
+        self._discarded: dict[str, str] = {}
         self._effects_when_recorded: Counter[str] = Counter()
         self._crashes: tuple[int, int] | None = None
         folder.mkdir(parents=True)
@@ -295,6 +185,8 @@ class Life:
         who: str = "run",
         size: int | None = None,
         fresh: bool = False,
+        over: bool = False,
+        fails: bool = False,
     ) -> bool:
         """Start the run, or go on with it. Return whether it has completed.
 
@@ -305,12 +197,19 @@ class Life:
             who: what dies there: the `run`, or a `worker`, of which the run makes another one.
             size: it dies when a file wants to grow larger than so many bytes.
             fresh: begin with a new interpreter.
+            over: start the completed run over; its results are discarded.
+            fails: let its last task fail.
         """
-        order = json.dumps(self._order | {"death": place and [place, number, who], "size": size})
-        self._starts.append(f"{sys.executable} {HERE / 'job.py'} '{order}'  # {moment}")
+        more = {"death": place and [place, number, who], "size": size, "over": over, "fails": fails}
+        order = json.dumps(self._order | more)
+        self._starts.append(f"{sys.executable} {JOB} '{order}'  # {moment}")
+        self._told_to_fail += fails
         self._workers_killed += who == "worker"
-        already = self._ledger_lines()
-        process = Born(None if fresh else self._nursery, str(HERE / "job.py"), [order], self._folder)
+        if over:
+            self._discarded, self.recorded = self.recorded, {}
+            self._crashes = None
+        already = len(self._lines("ledger"))
+        process = Born(None if fresh else self._nursery, JOB, [order], self._folder)
         if moment is not None:
             process.way = "at a random moment" + ", of a new interpreter" * fresh
         if size is not None:
@@ -331,7 +230,7 @@ class Life:
 
     def _kill(self, process: Born, moment: Moment, already: int) -> None:
         begun = time.monotonic()
-        while process.poll() is None and self._ledger_lines() < already + moment.effects:
+        while process.poll() is None and len(self._lines("ledger")) < already + moment.effects:
             process.check_going(begun)
             time.sleep(0.0003)
         with suppress(TimeoutError):
@@ -342,6 +241,10 @@ class Life:
                 self.deaths.append("at a random moment, a worker alone")
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            with suppress(TimeoutError):
+                process.wait(moment.seconds)
+        if moment.politely and process.poll() is None:
+            os.kill(process.pid, signal.SIGTERM)
             with suppress(TimeoutError):
                 process.wait(moment.seconds)
         process.kill()
@@ -355,43 +258,58 @@ class Life:
         except TimeoutError:
             process.check_going(begun)
             raise
-        assert code == 0 or code in KILLED, process.errors
+        assert code in (0, FAILED, *KILLED), process.errors
         ordered = self._lines("deaths")
         (self._folder / "deaths").unlink(missing_ok=True)
-        if code != 0:
+        if code in KILLED:
             self.kills += 1
             ordered = ordered or [process.way]
         self.deaths += ordered
-        if not hasty:  # else the next one is at work
-            self._look()
-        if code == 0 and not hasty:
-            self._check_the_end()
+        if hasty:  # the next one is at work
+            return False
+        rows = self._rows()
+        self._look(rows)
+        if code == 0:
+            self._check_the_end(rows)
         return code == 0
 
     # What it leaves
-
-    def _ledger_lines(self) -> int:
-        return len(self._lines("ledger"))
 
     def _lines(self, name: str) -> list[str]:
         path = self._folder / name
         return path.read_text().splitlines() if path.exists() else []
 
-    def effects(self) -> list[Effect]:
+    def _effects(self) -> list[Effect]:
         fields = [line.rsplit(" ", 4) for line in self._lines("ledger")]
         return [Effect(key, int(at), int(fence), name, int(pid)) for key, at, fence, name, pid in fields]
 
-    def rows(self) -> Rows:
-        """Read the journal. A database is read from a copy: to open it would tidy up what the next one has to."""
+    def _rows(self) -> Rows:
         with self._journal() as journal:
-            run = journal.run("job")
-            return Rows(run, {} if run is None else journal.tasks("job", journal.task_keys("job")))
+            workflow_id = journal.find("workflow", "key") if self._by_key else self._name
+            run = None if workflow_id is None else journal.run(workflow_id)
+            if run is None:
+                return Rows(None, {}, {})
+            tasks = journal.tasks(run.workflow_id, journal.task_keys(run.workflow_id))
+            results = {
+                key: json.dumps(record.checkpoints[RESULT].value.load())
+                for key, record in tasks.items()
+                if RESULT in record.checkpoints
+            }
+            return Rows(run, tasks, results)
 
     @contextmanager
-    def _journal(self) -> Iterator[Any]:
+    def _journal(self) -> Iterator[Journal]:
+        """Open the journal: of a database a copy, since to open it would tidy up what the next one has to."""
         if self.kind == "files":
-            yield KeyValueJournal(FileStorage(self._folder / "kept"), JsonCodec())
+            yield KeyValueJournal(FileStorage(self._store / "kept"), JsonCodec())
             return
+        database = open_place(self._place if self._is_shared else self._copied())
+        assert isinstance(database, Database)
+        yield SqlJournal(database, JsonCodec())
+        database.close()
+
+    def _copied(self) -> str:
+        """Return where a copy of its database is that SQLite calls sound."""
         copy = self._folder / "copy"
         shutil.rmtree(copy, ignore_errors=True)
         copy.mkdir()
@@ -401,38 +319,31 @@ class Life:
         if (copy / "runs.db").exists():
             with closing(sqlite3.connect(copy / "runs.db")) as connection:
                 assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        database = Database(str(copy / "runs.db"), "process", str(copy / "locks"), MIGRATIONS)
-        try:
-            yield SqlJournal(database, JsonCodec())
-        finally:
-            database.close()
+        return f"sqlite:///{copy}/runs.db?durability=process"
 
-    def _look(self) -> None:
+    def _look(self, rows: Rows) -> None:
         """See that what was recorded is there still, as it was, and that its effects were not repeated."""
-        effects = self.effects()
+        effects = self._effects()
         counts = Counter(each.key for each in effects)
-        with self._journal() as journal:
-            run = journal.run("job")
-            rows = Rows(run, {} if run is None else journal.tasks("job", journal.task_keys("job")))
-            results = rows.results()
         for key, result in self.recorded.items():
-            assert results.get(key) == result, f"the result of {key} was lost or changed"
+            assert rows.results.get(key) == result, f"the result of {key} was lost or changed"
             assert counts[key] == self._effects_when_recorded[key], f"{key} ran again after it was recorded"
-        for key in results.keys() - self.recorded.keys():
-            self.recorded[key] = results[key]
-            self._effects_when_recorded[key] = counts[key]
+        for key in rows.results.keys() - self.recorded.keys():
+            if rows.results[key] != self._discarded.get(key):
+                self.recorded[key] = rows.results[key]
+                self._effects_when_recorded[key] = counts[key]
         for key, record in rows.tasks.items():
-            won = [each for each in record.attempts if each.outcome is AttemptOutcome.SUCCESS]
-            assert len(won) == (key in results), record
             assert [each.number for each in record.attempts] == list(range(1, len(record.attempts) + 1))
+            won = [each for each in record.attempts if each.outcome is AttemptOutcome.SUCCESS]
+            valid = [each for each in won if each.generation == record.generation]
+            assert len(valid) == (key in rows.results), record
+            assert len({each.generation for each in won}) == len(won), record
         for attempt in rows.attempts:
             check_attempt(attempt)
         self._check_fences(rows)
-        # bodies of an owner never run after those of the next one have begun
         fences = [each.fence for each in effects]
         assert fences == sorted(fences), "an orphan was at work when the run was taken over"
-        # a row stands for every body that ran
-        begun = {(each.task_id, each.number): each for each in rows.attempts if each.started_at is not None}
+        begun = {(each.task_id, each.number) for each in rows.attempts if each.started_at is not None}
         for effect in effects:
             assert (effect.key, effect.number) in begun, f"{effect} ran before its row was written"
 
@@ -453,44 +364,55 @@ class Life:
         before = 0 if AttemptStatus.COMPLETED in statuses else run.crashes
         self._crashes = run.fence, before + died
 
-    def _check_the_end(self) -> None:
-        rows = self.rows()
+    def _check_the_end(self, rows: Rows) -> None:
         assert rows.run is not None
         assert rows.run.status is RunStatus.COMPLETED
         assert json.loads((self._folder / "told").read_text()) == self._told
-        assert rows.tasks.keys() == self._keys == self.recorded.keys()
-        by_key: dict[str, list[Effect]] = {}
-        for effect in self.effects():
-            by_key.setdefault(effect.key, []).append(effect)
-        assert by_key.keys() == self._keys
+        assert rows.tasks.keys() == self._keys == rows.results.keys()
+        check_origins(rows)
+        generations = {record.generation for record in rows.tasks.values()}
+        assert len(generations) == 1 or self.kind == "files", "a part of the run was started over"
+        effects = Counter((each.key, each.idempotency_key) for each in self._effects())
+        ran = Counter((each.key, each.number) for each in self._effects())
+        assert set(ran.values()) == {1}, "an attempt ran twice"
         for key, record in rows.tasks.items():
-            *earlier, last = record.attempts
+            name = f"{rows.run.workflow_id}/{key}/g{record.generation}"
+            *earlier, last = [each for each in record.attempts if each.generation == record.generation]
             assert (last.status, last.outcome) == (AttemptStatus.COMPLETED, AttemptOutcome.SUCCESS)
             failures = Counter(
                 each.error.exception if each.error is not None else each.outcome for each in earlier
             )
+            assert failures.keys() <= {AttemptOutcome.RECOVERED, "WorkerDied", "ValueError", "TaskCancelled"}
             assert failures[AttemptOutcome.RECOVERED] <= self.kills
-            assert failures["WorkerDied"] <= 2 * self._workers_killed  # one runs a call, and has one in advance
-            assert failures["ValueError"] <= (key == "flaky")
-            assert failures.keys() <= {AttemptOutcome.RECOVERED, "WorkerDied", "ValueError"}
-            assert record.generation == 1
-            effects = by_key[key]
-            deaths = self.kills + 2 * self._workers_killed + (key == "flaky")
-            assert 1 <= len(effects) <= 1 + deaths
-            assert len({each.number for each in effects}) == len(effects), f"an attempt of {key} ran twice"
-            assert {each.idempotency_key for each in effects} == {f"job/{key}/g1"}
-        made = {each.name: each.read_text() for each in (self._folder / "keyed").iterdir()}
-        assert made.keys() == {f"job {key} g1" for key in self._keys}
+            assert (
+                failures["WorkerDied"] <= 2 * self._workers_killed
+            )  # one runs a call, and has one in advance
+            failed = (key == "flaky") + (key == "last") * self._told_to_fail
+            assert failures["ValueError"] <= failed
+            assert failures["TaskCancelled"] <= self.kills  # by SIGTERM
+            deaths = self.kills + 2 * self._workers_killed + failed
+            assert 1 <= effects[key, name] <= 1 + deaths
+            assert (self._folder / "keyed" / name.replace("/", " ")).exists()
+        names = [f"{rows.run.workflow_id} {key} g{number}" for key in self._keys for number in (1, 2)]
+        assert {each.name for each in (self._folder / "keyed").iterdir()} <= set(names)
         called = Counter(self._lines("called"))
-        assert set(called.values()) <= {1}, "a callback was called again"
+        assert all(count <= max(generations) for count in called.values()), "a callback was called again"
         self._wait_until_all_are_gone()
 
     def _wait_until_all_are_gone(self) -> None:
-        pids = {each.pid for each in self.effects()}
-        deadline = time.monotonic() + 30
-        while pids := {pid for pid in pids if _is_alive(pid)}:
+        pids = {each.pid for each in self._effects()}
+        deadline = time.monotonic() + WAIT
+        while pids := {pid for pid in pids if is_alive(pid)}:
             assert time.monotonic() < deadline, f"processes {pids} outlived their run"
             time.sleep(0.01)
+
+
+def check_origins(rows: Rows) -> None:
+    """See that each result was made of those that are there."""
+    values = [json.loads(each) for key, each in rows.results.items() if key != "parts"]
+    tokens = {each["token"] for each in values}
+    for each in values:
+        assert tokens.issuperset(each["of"]), "a result was made of one that is no more"
 
 
 def check_attempt(attempt: Attempt) -> None:
@@ -503,28 +425,3 @@ def check_attempt(attempt: Attempt) -> None:
     if attempt.finished_at is not None:
         assert attempt.started_at is not None, attempt
         assert attempt.finished_at >= attempt.started_at, attempt
-
-
-def _wait_for_end(pid: int, seconds: float) -> None:
-    """Wait until a process has ended, or for so long; or a little."""
-    if not hasattr(os, "pidfd_open"):
-        time.sleep(min(seconds, 0.005))
-        return
-    descriptor = os.pidfd_open(pid)
-    try:
-        select.select([descriptor], [], [], seconds)
-    finally:
-        os.close(descriptor)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, PermissionError):  # gone; or its number is somebody else's by now
-        return False
-    if not Path("/proc/self").exists():
-        return True
-    try:  # a process that has ended may wait for somebody to take note of it
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

@@ -1,11 +1,12 @@
 """The work of the tests that kill: one run, in a process that dies where it is told to.
 
-Its one argument is an order in JSON, see `life.py`. A result holds a number, which is always the same, and a token,
-which never is: what was computed again shows. Beside the journal stand what the bodies have done:
+Its one argument is an order in JSON, see `life`. A result holds a number, which is always the same, and a token,
+which never is, and the tokens of what it was made of: what was computed again shows. Beside the journal stands what
+the bodies have done:
 
     ledger    a line for each time a body ran, written at once: an effect without a key
     keyed/    a file for each `ctx.idempotency_key` an effect was asked for: nobody makes it twice
-    called    a line for each callback
+    called    a line for each callback of a task that has completed
     told      the results, of a run that has completed
     deaths    a line for each death that was ordered: where, and what it was about to do
 """
@@ -17,6 +18,7 @@ import signal
 import sqlite3
 import sys
 import time
+import warnings
 from contextlib import contextmanager, suppress
 
 from dotflow_like import Config, Manager, RetryPolicy, task
@@ -66,21 +68,28 @@ def work(ctx):
     at("body ends")
 
 
-def value(number, **more):
-    return {"number": number, "token": os.urandom(8).hex(), **more}
+def value(number, *given, **more):
+    return {"number": number, "token": os.urandom(8).hex(), "of": [each["token"] for each in given], **more}
 
 
 def called(task):
     at("callback begins")
-    append("called", task.task_id)
+    if task.status == "completed":
+        append("called", task.task_id)
     at("callback ends")
+
+
+def failed(tasks):
+    at("on_failure")
 
 
 def made(name, *needs, large=False):
     def body(ctx, given):
         with work(ctx):
+            if name == "last" and ORDER["fails"]:
+                raise ValueError("it was told to fail")
             more = {"pad": LARGE} if large else {}
-            return value(1 + sum(each["number"] for each in given), **more)
+            return value(1 + sum(each["number"] for each in given), *given, **more)
 
     return task(body, name=name, callback=called).bind(given=list(needs))
 
@@ -94,7 +103,7 @@ def parts(ctx):
 @task
 def square(ctx, x, by):
     with work(ctx):
-        return value(x * x * by["number"])
+        return value(x * x * by["number"], by)
 
 
 @task
@@ -102,13 +111,13 @@ def flaky(ctx, given):
     with work(ctx):
         if ctx.attempt.number == 1:
             raise ValueError("the first attempt fails")
-        return value(1 + given["number"])
+        return value(1 + given["number"], given)
 
 
 @task
 def gather(ctx, given, squares):
     with work(ctx):
-        return value(given["number"] + sum(each["number"] for each in squares))
+        return value(given["number"] + sum(each["number"] for each in squares), given, *squares)
 
 
 def tasks():
@@ -126,7 +135,8 @@ def tasks():
 
 
 def prepared(each):
-    policy = RetryPolicy(1000, delay=0.003 * (each.name == "flaky"), worker_deaths=1000)
+    again = {"delay": 0.003, "retry_on": ValueError} if each.name == "flaky" else {"retry_on": ()}
+    policy = RetryPolicy(1000, worker_deaths=1000, **again)
     each = each.with_options(retry=policy, version="1")  # a version, since to read its source takes time
     if MODE == "sequential_group":
         each = each.with_options(group_name="early" if each.name in "abcdeflaky" else "late")
@@ -142,7 +152,9 @@ TABLES = {"checkpoints", "schema_version", "task_attempts", "workflow_runs"}
 
 def short(statement):
     words = statement.split()
-    return " ".join([words[0], *(word for word in words[:5] if words[0] in ("INSERT", "UPDATE") and word in TABLES)])
+    return " ".join(
+        [words[0], *(word for word in words[:5] if words[0] in ("INSERT", "UPDATE") and word in TABLES)]
+    )
 
 
 class Traced(sqlite3.Connection):
@@ -217,15 +229,19 @@ def main():
     if ORDER["size"] is not None:
         die_at_a_size(ORDER["size"])
     at("run begins")
+    if ORDER["over"]:
+        warnings.simplefilter("ignore")  # that results are discarded
     run = Manager(
         ordered,
-        workflow_id="job",
+        workflow_id=None if ORDER["by_key"] else ORDER["name"],
+        idempotency_key="key" if ORDER["by_key"] else None,
         storage=ORDER["storage"],
-        resume=True,
+        resume=not ORDER["over"],
         mode=MODE,
         executor="thread" if ORDER["workers"] == "thread" else None,
         max_workers=2 if MODE == "parallel" else None,
         on_success=lambda tasks: at("on_success"),
+        on_failure=failed if ORDER["fails"] else None,
         config=Config(
             start_method="spawn" if ORDER["workers"] == "spawn" else "fork",
             worker_init=watch_encoding if DEATH is not None else None,
@@ -233,6 +249,9 @@ def main():
         ),
     ).wait()
     at("run ends")
+    if ORDER["fails"] and run.status == "failed":
+        assert run.reason == "failed: last"
+        sys.exit(7)
     run.raise_for_failure()
     numbers = {
         name: [each["number"] for each in result] if name == "square" else result["number"]
