@@ -22,7 +22,7 @@ from dotflow_like.execute.call import Call
 from dotflow_like.execute.control import Control, Stop
 from dotflow_like.execute.executors.base import Executor, Progressed, Started
 from dotflow_like.execute.inbox import Inbox
-from dotflow_like.execute.items import items_of
+from dotflow_like.execute.items import items_of, why_failed
 from dotflow_like.execute.readiness import Readiness
 from dotflow_like.execute.reports import Reports
 from dotflow_like.execute.timers import Timers
@@ -525,10 +525,8 @@ class Kernel:
 
     def _end_map(self, run: TaskRun) -> None:
         assert run.items is not None
-        failed = [item.task_id for item in run.items if item.status is TaskStatus.FAILED]
-        if failed:
-            shown = ", ".join(failed[:5]) + (", …" if len(failed) > 5 else "")
-            run.reason = f"{len(failed)} of {len(run.items)} items failed: {shown}"
+        if any(item.status is TaskStatus.FAILED for item in run.items):
+            run.reason = why_failed(run.items)
             self._ended_without_value(run, TaskStatus.FAILED)
             return
         run.status = _COMPLETED

@@ -50,7 +50,7 @@ def ascent(lives: Any, place: str, storage: str, mode: str, **options: Any) -> N
 
 
 def steps(storage: str) -> list[str]:
-    return STEPS[storage.split()[0]]
+    return STEPS[storage.partition(" ")[0]]
 
 
 def seeded() -> random.Random:
@@ -80,7 +80,7 @@ def test_the_run_goes_on_after_deaths_at_one_step_after_another(lives: Any, stor
         ascent(lives, place, storage, mode, small=True)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
 @pytest.mark.parametrize("storage", BOTH)
 def test_the_run_goes_on_after_a_death_at_a_place(lives: Any, storage: str, mode: str) -> None:
     for place in PLACES:
@@ -93,7 +93,9 @@ def test_the_run_goes_on_after_a_death_at_a_place(lives: Any, storage: str, mode
 def test_the_run_goes_on_when_a_worker_alone_dies(lives: Any, storage: str, workers: str) -> None:
     places = ["body begins", "body ends", "encoding begins", "encoding ends"]
     for place in places[:: 1 if workers == "fork" else 2]:
-        assert lives.new(storage, "parallel", workers=workers, small=True).start(place=place, who="worker")
+        life = lives.new(storage, "parallel", workers=workers, small=True)
+        assert life.start(place=place, who="worker")
+        assert life.deaths == [f"{place}, in a worker alone"]
 
 
 @pytest.mark.parametrize("mode", ["sequential", "background"])
@@ -196,3 +198,13 @@ def test_the_run_goes_on_after_deaths_at_random_steps(lives: Any, storage: str, 
 @pytest.mark.parametrize("storage", STORAGES)
 def test_the_run_goes_on_after_deaths_in_the_middle_of_writes(lives: Any, storage: str, mode: str) -> None:
     interrupted_writes(lives, storage, mode, 40)
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("storage", BOTH)
+def test_a_run_that_dies_at_any_step_while_it_fails_or_starts_over_goes_on(
+    lives: Any, storage: str, mode: str
+) -> None:
+    fail(lives, storage, mode, 2)
+    start_over(lives, storage, mode, 2)

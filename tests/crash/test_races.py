@@ -352,6 +352,7 @@ def test_what_an_owner_writes_after_another_machine_has_taken_its_run_over_is_re
     assert late["message"].startswith("run run was taken over by ")
     assert late["status"] == "failed"
     assert late["reason"].startswith("ClaimLost: run run was taken over by ")
+    assert late["tasks"][1] == "pending", "what it returned is discarded"
 
     journal = place.journal()
     assert journal.run("run") == before

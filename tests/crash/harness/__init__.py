@@ -3,6 +3,7 @@
 | file | holds |
 |---|---|
 | `life` | runs, and the checks |
+| `rows` | what a journal and a ledger hold |
 | `processes` | processes, quickly begun and killed |
 | `nursery` | the script such processes are forks of |
 | `job` | the script they run, which dies where it is told to |

@@ -20,12 +20,13 @@ import sys
 import time
 import warnings
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from dotflow_like import Config, Manager, RetryPolicy, task
 from dotflow_like.record.codec import JsonCodec
 
 ORDER = json.loads(sys.argv[1])
-FOLDER, MODE = ORDER["folder"], ORDER["mode"]
+FOLDER, MODE = Path(ORDER["folder"]), ORDER["mode"]
 DEATH = ORDER.get("death")  # [where, at the how many-th time there, who dies: the run or a worker]
 MAIN = os.getpid()
 LARGE = "x" * 70_000
@@ -41,19 +42,19 @@ def at(place, about_to=""):
             append("deaths", f"{place}: {about_to}" if about_to else place)
             os.killpg(MAIN, signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
-        with suppress(FileExistsError), open(os.path.join(FOLDER, f"{MAIN} lost a worker"), "x"):
+        with suppress(FileExistsError), (FOLDER / f"{MAIN} lost a worker").open("x"):
             append("deaths", f"{place}, in a worker alone")
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def append(name, line):
-    descriptor = os.open(os.path.join(FOLDER, name), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    descriptor = os.open(FOLDER / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(descriptor, f"{line}\n".encode())
     os.close(descriptor)
 
 
 def keyed(name):
-    return os.path.join(FOLDER, "keyed", name.replace("/", " "))
+    return FOLDER / "keyed" / name.replace("/", " ")
 
 
 @contextmanager
@@ -61,7 +62,7 @@ def work(ctx):
     at("body begins")
     attempt = ctx.attempt
     append("ledger", f"{ctx.task_id} {attempt.number} {attempt.fence} {ctx.idempotency_key} {os.getpid()}")
-    with suppress(FileExistsError), open(keyed(ctx.idempotency_key), "x") as file:
+    with suppress(FileExistsError), keyed(ctx.idempotency_key).open("x") as file:
         file.write(ctx.task_id)
     time.sleep(ORDER["pause"])
     yield
@@ -169,7 +170,11 @@ class Traced(sqlite3.Connection):
 
 
 def touched(event, arguments):
-    if event in TOUCHES and os.getpid() == MAIN and (event != "open" or str(arguments[0]).startswith(FOLDER)):
+    if (
+        event in TOUCHES
+        and os.getpid() == MAIN
+        and (event != "open" or str(arguments[0]).startswith(ORDER["folder"]))
+    ):
         at("touch", event)
 
 
@@ -217,7 +222,7 @@ def die_at_a_size(size):
 
 def main():
     faulthandler.enable()
-    os.makedirs(os.path.join(FOLDER, "keyed"), exist_ok=True)
+    (FOLDER / "keyed").mkdir(exist_ok=True)
     ordered = [prepared(each) for each in tasks()]
     connect = sqlite3.connect
     sqlite3.connect = lambda *given, **more: connect(*given, factory=Traced, **more)
@@ -258,8 +263,7 @@ def main():
         for name, result in run.results.items()
         if name != "parts"
     }
-    with open(os.path.join(FOLDER, "told"), "w") as file:
-        json.dump(numbers, file)
+    (FOLDER / "told").write_text(json.dumps(numbers))
 
 
 main()

@@ -9,15 +9,18 @@ import shutil
 import signal
 import sqlite3
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from crash_harness.processes import WAIT, Born, Moment, Nursery, is_alive
-from dotflow_like.model.records import RESULT, Attempt, RunRecord, TaskRecord
+from crash_harness.rows import Effect, Rows, check_attempt, check_origins
+
+from dotflow_like.model.records import RESULT
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus
 from dotflow_like.record.codec import JsonCodec
 from dotflow_like.record.journal import Journal
@@ -51,12 +54,14 @@ class Lives:
         self._folder = folder
         self._nursery = nursery
         self._all: list[Life] = []
+        self._lock = threading.Lock()
 
     def new(self, storage: str, mode: str, **options: Any) -> Life:
         """Return another one; the options are those of `Life`."""
-        life = Life(self._folder / f"life {len(self._all)}", storage, mode, self._nursery, **options)
-        self._all.append(life)
-        return life
+        with self._lock:
+            folder = self._folder / f"life {len(self._all)}"
+            self._all.append(Life(folder, storage, mode, self._nursery, **options))
+            return self._all[-1]
 
     def moment(self, chance: random.Random, *, fresh: bool) -> Moment:
         """Return a random moment to kill a process at."""
@@ -82,29 +87,6 @@ def table(deaths: Counter[tuple[str, str]]) -> Iterator[str]:
         sum(n for (_, kind), n in deaths.items() if kind == each) for each in ("files", "sqlite")
     )
     yield f"| all | {files} | {sqlite} |"
-
-
-class Effect(NamedTuple):
-    """A line of the ledger: a body that ran."""
-
-    key: str
-    number: int
-    fence: int
-    idempotency_key: str
-    pid: int
-
-
-class Rows(NamedTuple):
-    """What the journal holds."""
-
-    run: RunRecord | None
-    tasks: dict[str, TaskRecord]
-    results: dict[str, str]
-
-    @property
-    def attempts(self) -> list[Attempt]:
-        """Every attempt."""
-        return [each for record in self.tasks.values() for each in record.attempts]
 
 
 class Life:
@@ -405,23 +387,3 @@ class Life:
         while pids := {pid for pid in pids if is_alive(pid)}:
             assert time.monotonic() < deadline, f"processes {pids} outlived their run"
             time.sleep(0.01)
-
-
-def check_origins(rows: Rows) -> None:
-    """See that each result was made of those that are there."""
-    values = [json.loads(each) for key, each in rows.results.items() if key != "parts"]
-    tokens = {each["token"] for each in values}
-    for each in values:
-        assert tokens.issuperset(each["of"]), "a result was made of one that is no more"
-
-
-def check_attempt(attempt: Attempt) -> None:
-    """See that the row of an attempt makes sense in itself."""
-    closed = attempt.finished_at is not None
-    assert closed == (attempt.status not in (AttemptStatus.SCHEDULED, AttemptStatus.RUNNING)), attempt
-    assert closed == (attempt.outcome is not None), attempt
-    assert (attempt.started_at is None) == (attempt.status is AttemptStatus.SCHEDULED), attempt
-    assert attempt.started_at is None or attempt.started_at >= attempt.scheduled_at, attempt
-    if attempt.finished_at is not None:
-        assert attempt.started_at is not None, attempt
-        assert attempt.finished_at >= attempt.started_at, attempt

@@ -74,5 +74,5 @@ def _begin(folder: Path) -> None:
 
 sys.argv, code = order()
 __file__ = sys.argv[0]
-sys.path[0] = os.path.dirname(__file__)
+sys.path[0] = str(Path(__file__).parent)
 exec(code)

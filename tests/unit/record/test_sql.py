@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gc
 import itertools
 import pickle
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -164,15 +166,17 @@ def test_plain_results_are_json_to_sql_and_others_bytes(done: Store) -> None:
 # a run keeps to its file
 
 
+def attempt_of(workflow_id: str, key: str, claim: Claim) -> Attempt:
+    return Attempt(
+        workflow_id, key, 1, AttemptStatus.RUNNING, None, NOW, NOW, None, claim.owner, claim.fence, None, None,
+        NO_METADATA, 1,
+    )  # fmt: skip
+
+
 def make_run(journal: SqlJournal) -> tuple[Claim, Attempt]:
-    assert journal.create(
-        RunRecord("r", "numbers", None, {}, "sequential", created_at=NOW, status=RunStatus.PENDING)
-    )
+    assert journal.create(RunRecord("r", "numbers", None, {}, "sequential", RunStatus.PENDING, NOW))
     claim = journal.claim("r", "host:1:a", NOW)
-    running = AttemptStatus.RUNNING
-    return claim, Attempt(
-        "r", "one", 1, running, None, NOW, NOW, None, claim.owner, claim.fence, None, None, NO_METADATA, 1
-    )
+    return claim, attempt_of("r", "one", claim)
 
 
 def success(attempt: Attempt, value: bytes) -> list[Any]:
@@ -431,3 +435,75 @@ def test_whole_rows_are_restored_without_a_body_run(done: Store) -> None:
     assert done.resume() == RESTORED
     assert done.resume(mode="parallel", executor="inline") == RESTORED
     assert done.run("SELECT count(*), max(fence) FROM task_attempts") == [(4, 1)]
+
+
+def test_runs_leave_nothing_open(store: Store) -> None:
+    def held() -> tuple[int, int]:
+        gc.collect()
+        open_files = [link for link in map(_link, Path("/dev/fd").iterdir()) if link]
+        return len(open_files), len([each for each in sqlite._all if each._connection is not None])
+
+    def runs(names: Iterable[int]) -> None:
+        for name in names:
+            WORKFLOW.run(storage=store.url, workflow_id=f"r{name}").raise_for_failure()
+            WORKFLOW.run(storage=store.url, workflow_id=f"r{name}", resume=True).raise_for_failure()
+
+    runs(range(5))
+    before = held()
+    runs(range(5, 80))
+    assert held() == before
+
+
+def _link(descriptor: Path) -> str:
+    try:
+        return str(descriptor.readlink())
+    except OSError:  # it was open only to list the folder
+        return ""
+
+
+def test_threads_share_a_journal(store: Store) -> None:
+    journal = store.journal()
+    errors: list[BaseException] = []
+
+    def work(i: int) -> None:
+        try:
+            record = RunRecord(f"r{i}", "numbers", None, {}, "sequential", RunStatus.PENDING, NOW)
+            assert journal.create(record)
+            claim = journal.claim(f"r{i}", f"host:1:{i}", NOW)
+            for number in range(20):
+                attempt = attempt_of(f"r{i}", f"t{number}", claim)
+                journal.commit(claim, [attempt])
+                journal.commit(claim, success(attempt, b"%d" % number))
+                assert journal.read(f"r{i}", f"t{number}", "result") == b"%d" % number
+            assert len(journal.attempts(f"r{i}")) == 20
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert store.run("SELECT count(*) FROM task_attempts WHERE status = 'completed'") == [(160,)]
+    journal.database.close()
+
+
+def test_a_saved_value_that_is_damaged_is_named(store: Store) -> None:
+    journal = store.journal()
+    claim, attempt = make_run(journal)
+    part = Checkpoint("one", "part", Encoded(b"[1]"), None, None)
+    journal.commit(claim, [attempt, part])
+    assert journal.read("r", "one", "part") == b"[1]"
+    for column in ("task_id", "name", "inputs", "code", "sum"):
+        ((before,),) = store.run(f"SELECT {column} FROM checkpoints")
+        store.damage(f"UPDATE checkpoints SET {column} = 'x'")
+        with pytest.raises(CorruptCheckpoint, match=r"checkpoint r/(one|x)/(part|x) is damaged"):
+            journal.tasks("r", ["one", "x"])
+        store.damage(f"UPDATE checkpoints SET {column} = ?", before)
+    store.damage("UPDATE checkpoints SET value = '[2]'")
+    with pytest.raises(
+        CorruptCheckpoint, match="the part of task 'one' of run r does not match its checksum"
+    ):
+        journal.read("r", "one", "part")
+    journal.database.close()

@@ -1006,7 +1006,7 @@ def test_forks_while_other_threads_write_harm_nobody(path: Path, durability: str
     for thread in threads:
         thread.start()
     try:
-        for child in range(20):
+        for child in range(6):
             number = 10**7 + child
 
             def body(number: int = number) -> None:

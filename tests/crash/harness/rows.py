@@ -1,0 +1,52 @@
+"""What killed processes leave behind, and what has to be true of it whenever one looks."""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from dotflow_like.model.records import Attempt, RunRecord, TaskRecord
+from dotflow_like.model.status import AttemptStatus
+
+
+class Effect(NamedTuple):
+    """A line of the ledger: a body that ran."""
+
+    key: str
+    number: int
+    fence: int
+    idempotency_key: str
+    pid: int
+
+
+class Rows(NamedTuple):
+    """What the journal holds."""
+
+    run: RunRecord | None
+    tasks: dict[str, TaskRecord]
+    results: dict[str, str]
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Every attempt."""
+        return [each for record in self.tasks.values() for each in record.attempts]
+
+
+def check_origins(rows: Rows) -> None:
+    """See that each result was made of those that are there."""
+    values = [json.loads(each) for key, each in rows.results.items() if key != "parts"]
+    tokens = {each["token"] for each in values}
+    for each in values:
+        assert tokens.issuperset(each["of"]), "a result was made of one that is no more"
+
+
+def check_attempt(attempt: Attempt) -> None:
+    """See that the row of an attempt makes sense in itself."""
+    closed = attempt.finished_at is not None
+    assert closed == (attempt.status not in (AttemptStatus.SCHEDULED, AttemptStatus.RUNNING)), attempt
+    assert closed == (attempt.outcome is not None), attempt
+    assert (attempt.started_at is None) == (attempt.status is AttemptStatus.SCHEDULED), attempt
+    assert attempt.started_at is None or attempt.started_at >= attempt.scheduled_at, attempt
+    if attempt.finished_at is not None:
+        assert attempt.started_at is not None, attempt
+        assert attempt.finished_at >= attempt.started_at, attempt
