@@ -425,7 +425,7 @@ class Kernel:
         else:
             run._value = self._journal.reference(run.workflow_id, key, RESULT)
             identity = self._plan.identities.of(run._node)
-            checkpoint = Checkpoint(key, RESULT, outcome.value, identity.inputs, identity.code)
+            checkpoint = made(Checkpoint, (key, RESULT, outcome.value, identity.inputs, identity.code))
         self._changes += (attempt, checkpoint)
         run.status = _COMPLETED
         if self._observer is not None or run._node.task.callback is not None:

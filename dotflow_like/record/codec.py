@@ -69,6 +69,8 @@ class JsonCodec:
             NotSerializable: it has no exact stored form; the message names the path inside it, starting
                 at `result`, and the ways out.
         """
+        if value is None:  # what most bodies return
+            return b"null"
         kind = type(value)
         parts = value if kind is list else value.values() if kind is dict else (value,)
         if is_plain(parts) and (kind is not dict or has_plain_keys(value)):

@@ -170,7 +170,8 @@ class SqlJournal(Journal):
             raise claim_lost(claim, run)
 
     def reference(self, workflow_id: str, key: str, name: str) -> Reference:
-        return Stored(self, workflow_id, key, name)
+        reference: Stored = made(Stored, (self, workflow_id, key, name))
+        return reference
 
     def read(self, workflow_id: str, key: str, name: str) -> bytes:
         """Return the bytes of a checkpoint, verified.

@@ -28,7 +28,7 @@ Migrations = Sequence[Sequence[str]]
 """For each version of the schema, from 1, the statements that make it from the one before."""
 
 SYNCHRONOUS: Final = {"full": "FULL", "process": "NORMAL"}
-_PAGES: Final = {"full": 500, "process": 4000}
+_PAGES: Final = {"full": 500, "process": 8000}
 """The log may grow by so many pages between two checkpoints.
 
 A checkpoint waits for the disk, and copies each page once, however often it was changed: the rarer the better. But

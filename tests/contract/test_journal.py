@@ -6,8 +6,8 @@ from pathlib import Path
 
 from dotflow_like.record.codec import JsonCodec
 from dotflow_like.record.journal import Journal
-from dotflow_like.record.memory import MemoryJournal
 from dotflow_like.record.keyvalue import KeyValueJournal
+from dotflow_like.record.memory import MemoryJournal
 from dotflow_like.record.sql import SqlJournal
 from dotflow_like.record.sql_statements import MIGRATIONS
 from dotflow_like.record.sqlite import Database
