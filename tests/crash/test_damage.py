@@ -150,6 +150,7 @@ def is_same(value: Any, right: Any) -> bool:
 def store(tmp_path: Path) -> Iterator[Store]:
     logging.disable()  # pytest keeps every record
     yield Store(tmp_path / "runs.db")
+    logging.disable(logging.NOTSET)
     sqlite._close_all()
 
 

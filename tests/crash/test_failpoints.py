@@ -30,9 +30,9 @@ PLACES = [
 MOST = 2000  # steps of a run, and more than it has
 
 
-def sweep(lives: Any, place: str, storage: str, mode: str, **options: Any) -> None:
+def sweep(lives: Any, place: str, storage: str, mode: str, every: int = 1, **options: Any) -> None:
     """One life for each step: its process dies there, and the next one completes the run."""
-    for number in range(1, MOST):
+    for number in range(1, MOST, every):
         life = lives.new(storage, mode, **options)
         if life.start(place=place, number=number):
             return
@@ -166,7 +166,8 @@ def test_a_run_that_dies_while_it_starts_over_ends_consistent(lives: Any, storag
 @pytest.mark.parametrize("storage", ["files full", "sqlite full"])
 def test_the_run_goes_on_after_a_death_at_every_step(lives: Any, storage: str, mode: str) -> None:
     for place in steps(storage):
-        sweep(lives, place, storage, mode)
+        sweep(lives, place, storage, mode, small=True)
+        sweep(lives, place, storage, mode, every=8)
     if storage == "sqlite full":
         check_statements(lives)
 
@@ -176,7 +177,7 @@ def test_the_run_goes_on_after_a_death_at_every_step(lives: Any, storage: str, m
 @pytest.mark.parametrize("storage", BOTH)
 def test_the_run_goes_on_after_a_death_at_every_place(lives: Any, storage: str, mode: str) -> None:
     for place in PLACES:
-        sweep(lives, place, storage, mode)
+        sweep(lives, place, storage, mode, small=True)
 
 
 @pytest.mark.crash
@@ -184,7 +185,7 @@ def test_the_run_goes_on_after_a_death_at_every_place(lives: Any, storage: str, 
 @pytest.mark.parametrize("storage", STORAGES)
 def test_the_run_goes_on_after_deaths_at_random_steps(lives: Any, storage: str, mode: str) -> None:
     chance = seeded()
-    while lives.kills < 60:
+    while lives.kills < 40:
         life = lives.new(storage, mode)
         while not life.start(
             place=chance.choice([*steps(storage), *steps(storage), *PLACES]),
@@ -197,14 +198,14 @@ def test_the_run_goes_on_after_deaths_at_random_steps(lives: Any, storage: str, 
 @pytest.mark.parametrize("mode", ["sequential", "background"])
 @pytest.mark.parametrize("storage", STORAGES)
 def test_the_run_goes_on_after_deaths_in_the_middle_of_writes(lives: Any, storage: str, mode: str) -> None:
-    interrupted_writes(lives, storage, mode, 40)
+    interrupted_writes(lives, storage, mode, 20)
 
 
 @pytest.mark.crash
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("storage", BOTH)
-def test_a_run_that_dies_at_any_step_while_it_fails_or_starts_over_goes_on(
+def test_a_run_that_dies_while_it_fails_or_starts_over_goes_on_in_every_mode(
     lives: Any, storage: str, mode: str
 ) -> None:
-    fail(lives, storage, mode, 2)
-    start_over(lives, storage, mode, 2)
+    fail(lives, storage, mode, 9)
+    start_over(lives, storage, mode, 9)

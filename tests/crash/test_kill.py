@@ -88,18 +88,18 @@ def test_runs_beside_one_that_is_killed_notice_nothing(lives: Any, storage: str,
 def test_runs_beside_one_that_is_killed_many_times_notice_nothing(
     lives: Any, storage: str, mode: str, tmp_path: Path
 ) -> None:
-    beside(lives, storage, mode, 25, tmp_path)
+    beside(lives, storage, mode, 12, tmp_path)
 
 
 @pytest.mark.crash
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("storage", STORAGES)
 def test_what_is_recorded_survives_many_kills(lives: Any, storage: str, mode: str) -> None:
-    torture(lives, storage, mode, 60, 0.1)
+    torture(lives, storage, mode, 40, 0.1)
 
 
 @pytest.mark.crash
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("storage", ["files process", "sqlite process"])
 def test_what_is_recorded_survives_kills_of_processes_that_start(lives: Any, storage: str, mode: str) -> None:
-    torture(lives, storage, mode, 30, 1)
+    torture(lives, storage, mode, 20, 1)

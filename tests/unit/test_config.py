@@ -100,7 +100,7 @@ class TestConfig:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"storage": 3}, "storage is 3; give a folder, a URL such as 'file:///abs/dir', or a Storage"),
+            ({"storage": 3}, "storage is 3; give a folder, a URL such as 'sqlite:///runs.db', or a Storage"),
             ({"storage": ""}, "storage is ''; give a folder"),
             ({"storage": FileStorage}, "storage is <class .*FileStorage'>; give a folder"),
             ({"grace": -1}, "grace is -1; give a finite number of seconds, 0 or more"),
