@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks import durable_peers as peers
 from benchmarks.bodies import nop
+from benchmarks.databases import close_databases
 from benchmarks.graphs import one, scratch
 from benchmarks.measure import Benchmark, Contestant, Unmeasured, Work
 from benchmarks.pools import EXECUTOR, WORKERS, executor
@@ -45,7 +46,8 @@ def ours(durability: str) -> Contestant:
 
 
 def completed(folder: Path) -> int:
-    """Return how many attempts another reader of the file sees as completed."""
+    """Return how many attempts another reader of the file sees as completed, once it is closed."""
+    close_databases()
     with closing(sqlite3.connect(folder / "runs.db")) as reader:
         [count] = reader.execute("SELECT count(*) FROM task_attempts WHERE status = 'completed'").fetchone()
     return int(count)
@@ -131,6 +133,7 @@ def our_commits(quantile: float) -> Contestant:
                 return at_quantile(quantile, spent)
 
             yield work
+            assert completed(folder) == size
             assert len(spent) >= size
 
     return contestant

@@ -11,6 +11,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.databases import close_databases
 from benchmarks.graphs import (
     doit_run,
     doit_tasks,
@@ -32,6 +33,7 @@ def ours(storage: str) -> Contestant:
 
         where = our_finished(size, storage)
         tasks = our_tasks(size)
+        close_databases()
         with nothing_runs():
             run = yield lambda: Manager(tasks=tasks, storage=where, workflow_id="finished", resume=True)
         assert run.status == "completed"

@@ -39,8 +39,12 @@ class FileLock:
         """Whether its file is open, held or not."""
         return self._descriptor >= 0
 
-    def acquire(self, patience: float) -> None:
+    def acquire(self, patience: float, *, look: bool = True) -> None:
         """Take it; wait so many seconds for whoever holds it.
+
+        Args:
+            patience: those seconds.
+            look: whether the file is still there; who takes it all the time need not look each time.
 
         Raises:
             StorageError: it is held still; the message names who holds it.
@@ -50,7 +54,7 @@ class FileLock:
             self._open()
         if not try_lock(self._descriptor):
             self._wait(patience)
-        while not os.fstat(self._descriptor).st_nlink:
+        while look and not os.fstat(self._descriptor).st_nlink:
             self.close()  # somebody has removed the file, and others would lock another one
             with suppress(FileExistsError):
                 os.mkdir(os.path.dirname(self.path), 0o700)  # it alone: if all is gone, that was meant

@@ -163,7 +163,9 @@ class SqlJournal(Journal):
                     self._write_run(connection, change)
             return True
 
-        if not self.database.write(work, self._place):
+        # a run does not end unseen in a file that is gone
+        routine = not changes or type(changes[-1]) is not RunRecord
+        if not self.database.write(work, self._place, routine=routine):
             run = self.run(claim.workflow_id)
             if run is None:
                 raise self._gone(claim.workflow_id)

@@ -89,19 +89,24 @@ class Database:
         self._writing = FileLock(os.path.join(locks, "writing"))
         self._connection: sqlite3.Connection | None = None
         self._is_read_only = False
+        self._handle = -1  # of the file; it cannot be read or written, and so has no locks to lose
         self._frozen: tuple[int, ...] | None = (
             None  # what a file looks like that is read as one nobody changes
         )
         with _registering:
             _all.add(self)
 
-    def write(self, work: Callable[[sqlite3.Connection], T], within: Place | None = None) -> T:
+    def write(
+        self, work: Callable[[sqlite3.Connection], T], within: Place | None = None, *, routine: bool = False
+    ) -> T:
         """Return what `work` returns, which runs in a transaction: all of it is written, or nothing.
 
         Args:
             work: is given the connection.
             within: the file that this goes on in; one that has taken its place is left alone. Default: the one
                 that is there, or a new one.
+            routine: it is one of many, for which a quicker look at the file has to do: it sees that the file is
+                gone, not that it was moved, or that the lock's is gone.
 
         Raises:
             StorageError: it could not be written; the message names the file and the reason.
@@ -116,10 +121,9 @@ class Database:
                         connection = self._open_to_write(make=within is None)
                     if within is not None and not self._writing.is_open and _place_of(self.path) != within:
                         raise _moved()  # before its folder is made again for the lock
-                    self._writing.acquire(self._patience)
+                    self._writing.acquire(self._patience, look=not routine)
                     try:
-                        place = _place_of(self.path)
-                        if place == self.place and (within is None or place == within):
+                        if self._is_in_place(routine=routine) and within in (None, self.place):
                             connection.execute("BEGIN IMMEDIATE")
                             try:
                                 result = work(connection)
@@ -196,6 +200,9 @@ class Database:
                 self.path, self._durability, self._migrations, self._patience, make=make, new=new
             )
             self.place = _place_of(self.path)
+            if hasattr(os, "O_PATH"):
+                with suppress(OSError):  # too many are open: then the path is looked at each time
+                    self._handle = os.open(self.path, os.O_PATH | os.O_CLOEXEC)
             return self._connection
         finally:
             self._writing.release()
@@ -234,7 +241,19 @@ class Database:
                     min(self._patience, _CLOSING)
                 )  # so that nobody sees it locked meanwhile
         connection.close()
+        self._close_handle()
         self._writing.close()
+
+    def _is_in_place(self, *, routine: bool) -> bool:
+        """Return whether the open file is the one that is there."""
+        if routine and self._handle >= 0:
+            return os.fstat(self._handle).st_nlink > 0  # the quicker look: one that was moved is seen later
+        return _place_of(self.path) == self.place
+
+    def _close_handle(self) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
         try:
@@ -262,6 +281,7 @@ class Database:
         self._lock = threading.RLock()
         _left.append(self._connection)  # of a fork in the middle of a transaction: it is the parent's
         self._connection = None
+        self._close_handle()
         self._writing.close()
 
 

@@ -67,6 +67,7 @@ def open_to_write(
     try:
         _set_up(connection, path, durability)
         _migrate(connection, path, migrations)
+        connection.execute(f"PRAGMA synchronous={SYNCHRONOUS[durability]}")
     except BaseException:
         connection.close()
         raise
@@ -132,14 +133,17 @@ def missing(folder: str) -> list[str]:
     return found
 
 
-def _make_file(path: str, new: Sequence[str] | None) -> None:
-    """Make an empty file with its folder; and have the disk keep their names, unless `new` is None."""
+def _make_file(path: str, new: Sequence[str] | None) -> bool:
+    """Make an empty file with its folder, if it is not there; return whether it was made.
+
+    The disk is to keep their names, unless `new` is None.
+    """
     folder = os.path.dirname(path)
     make_folder(folder)
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
-        return
+        return False
     if new is not None and sys.platform != "win32":
         for each in (folder, *map(os.path.dirname, new)):
             descriptor = os.open(each, os.O_RDONLY)
@@ -147,6 +151,7 @@ def _make_file(path: str, new: Sequence[str] | None) -> None:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+    return True
 
 
 def _check_writable(path: str) -> None:
@@ -171,7 +176,6 @@ def _connect(path: str, mode: str, patience: float) -> sqlite3.Connection:
 
 
 def _set_up(connection: sqlite3.Connection, path: str, durability: Durability) -> None:
-    connection.execute(f"PRAGMA synchronous={SYNCHRONOUS[durability]}")
     if durability == "full" and sys.platform == "darwin":  # where fsync alone does not reach the disk
         connection.execute("PRAGMA fullfsync=ON")
     connection.execute("PRAGMA cell_size_check=ON")

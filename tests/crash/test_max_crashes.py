@@ -34,7 +34,9 @@ def body(name, ctx):
 
 def made(name, before):
     made = task(lambda ctx: body(name, ctx), name=name, version="1").after(*before)
-    return made.with_options(group_name="early" if name in "ab" else "late") if ORDER["mode"] == "sequential_group" else made
+    if ORDER["mode"] == "sequential_group":
+        made = made.with_options(group_name="early" if name in "ab" else "late")
+    return made
 
 
 @task(version="1")
