@@ -563,13 +563,14 @@ class Kernel:
         if record is None:
             return False
         decision = decisions.get(key)
-        run._take_over(record.attempts)
-        run._earlier = len(record.attempts)
-        run._generation = record.generation
+        _, attempts, checkpoints, generation = record
+        run._take_over(attempts)
+        run._earlier = len(attempts)
+        run._generation = generation
         if decision is None or not decision.restored:
             return False
         run.status, run.restored = _COMPLETED, True
-        run._value = record.checkpoints[RESULT].value
+        run._value = checkpoints[RESULT].value
         self._announce(TaskRestored, run)
         return True
 

@@ -96,11 +96,12 @@ def decide(
         FingerprintError: a comparison is asked for and cannot be made.
     """
     decisions: dict[str, Decision] = {}
+    find = records.get
     for node in graph.values():
-        for unit in _units(node):
+        for unit in _units(node) if node.is_map else (node,):
             key = unit.key
             today = node if unit is not node and node.items is None else unit
-            decisions[key] = _decide(key, today, records.get(key), identities, policies, workflow_id)
+            decisions[key] = _decide(key, today, find(key), identities, policies, workflow_id)
     for node in graph.values():
         if node.items is not None:
             _decide_number(node, graph, records, decisions, policies.inputs, workflow_id)
@@ -195,13 +196,13 @@ def _decide(
     policies: OnChanges,
     workflow_id: str,
 ) -> Decision:
-    checkpoint = None if record is None else record.checkpoints.get(RESULT)
+    checkpoint = None if record is None else record[2].get(RESULT)  # by place: there may be 100,000 of them
     if record is None or checkpoint is None:
         return Decision(False, False, _why_missing(record))
     _, _, _, inputs, code = checkpoint
     identity = identities.of(today)
     if inputs is not None and code is not None and inputs == identity.inputs and code == identity.code:
-        return _completed(record.attempts[-1].number)
+        return _completed(record[1][-1][2])
     found = _differences(today, Identity(inputs, code), identities, policies)
     for difference, policy in found:
         if policy is OnChange.RAISE:

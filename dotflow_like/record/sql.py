@@ -41,6 +41,7 @@ from dotflow_like.record.locks import RunLocks
 from dotflow_like.record.sql_rows import (
     HEAD,
     attempt_from,
+    attempts_from,
     bindable,
     corrupt,
     damaged,
@@ -251,10 +252,8 @@ class SqlJournal(Journal):
             *sql.select_tasks(len(keys)), parameters=(workflow_id, *keys), within=self._place
         )
         records: dict[str, TaskRecord] = {}
-        for row in attempt_rows:
-            key = row[0]
-            discards, inputs, code, sum_ = row[16:]
-            attempt = attempt_from(path, workflow_id, row)
+        for attempt, (discards, inputs, code, sum_) in attempts_from(path, workflow_id, attempt_rows):
+            key = attempt[1]
             try:
                 kept = {}
                 if sum_ is not None:
@@ -265,7 +264,7 @@ class SqlJournal(Journal):
                     raise ValueError("its result is gone")
                 before = records.get(key)
                 tries = (attempt,) if before is None else (*before.attempts, attempt)
-                records[key] = made(TaskRecord, (key, tries, kept, attempt.generation + discards))
+                records[key] = made(TaskRecord, (key, tries, kept, attempt[13] + discards))
             except (ValueError, TypeError, AttributeError) as error:
                 raise damaged(path, f"attempt {attempt.id}", error) from error
         for key, name, inputs, code, sum_ in checkpoint_rows:

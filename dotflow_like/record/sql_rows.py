@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
@@ -17,6 +17,7 @@ from dotflow_like.model.status import AttemptOutcome, AttemptStatus
 __all__ = [
     "HEAD",
     "attempt_from",
+    "attempts_from",
     "bindable",
     "corrupt",
     "damaged",
@@ -40,28 +41,40 @@ _STATUSES: Final = {str(each): each for each in AttemptStatus}
 _OUTCOMES: Final = {str(each): each for each in AttemptOutcome} | {None: None}
 
 
+def attempts_from(
+    path: str, workflow_id: str, rows: Iterable[Sequence[Any]]
+) -> Iterator[tuple[Attempt, Sequence[Any]]]:
+    """Give the attempts that rows hold, whose first columns are `sql_statements.ATTEMPT`, each with the other columns."""
+    parse = datetime.fromisoformat
+    for row in rows:
+        (
+            key, number, generation, status, outcome, scheduled, started, finished, owner, fence, worker, exception,
+            message, traceback, types, metadata, *others,
+        ) = row  # fmt: skip
+        try:
+            error = None
+            if exception is not None:
+                texts = whole(exception), whole(message), whole(traceback)
+                error = TaskError(number, *texts, tuple(json.loads(types)))
+            due = parse(scheduled)
+            began = due if started == scheduled else time_of(started)
+            ended = time_of(finished)
+            if not type(number) is type(generation) is type(fence) is int:
+                raise TypeError("a number in it is none")
+            if due.tzinfo is None:
+                raise ValueError(f"{scheduled!r} is no time in UTC")
+            attempt = made(Attempt, (
+                workflow_id, key, number, _STATUSES[status], _OUTCOMES[outcome], due, began, ended, owner, fence,
+                worker, error, json.loads(metadata) if metadata else NO_METADATA, generation,
+            ))  # fmt: skip
+        except (ValueError, TypeError, KeyError, AttributeError) as damage:
+            raise damaged(path, f"attempt {workflow_id}/{key}/{number}", damage) from damage
+        yield attempt, others
+
+
 def attempt_from(path: str, workflow_id: str, row: Sequence[Any]) -> Attempt:
-    """Return the attempt a row holds, whose first columns are `sql_statements.ATTEMPT`."""
-    (
-        key, number, generation, status, outcome, scheduled, started, finished, owner, fence, worker, exception,
-        message, traceback, types, metadata,
-    ) = row[:16]  # fmt: skip
-    try:
-        error = None
-        if exception is not None:
-            texts = whole(exception), whole(message), whole(traceback)
-            error = TaskError(number, *texts, tuple(json.loads(types)))
-        due = time_of(scheduled)
-        if not type(number) is type(generation) is type(fence) is int:
-            raise TypeError("a number in it is none")
-        attempt: Attempt = made(Attempt, (
-            workflow_id, key, number, _STATUSES[status], _OUTCOMES[outcome], due,
-            due if started == scheduled else time_of(started), time_of(finished), owner, fence, worker, error,
-            json.loads(metadata) if metadata else NO_METADATA, generation,
-        ))  # fmt: skip
-        return attempt
-    except (ValueError, TypeError, KeyError, AttributeError) as damage:
-        raise damaged(path, f"attempt {workflow_id}/{key}/{number}", damage) from damage
+    """Return the attempt that one row holds."""
+    return next(attempts_from(path, workflow_id, [row]))[0]
 
 
 def sum_of(
