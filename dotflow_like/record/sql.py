@@ -259,7 +259,8 @@ class SqlJournal(Journal):
                 if sum_ is not None:
                     if sum_[:HEAD] != head_of(workflow_id, key, RESULT, inputs, code):
                         raise ValueError("it does not match its checksum")
-                    kept[RESULT] = self._checkpoint(workflow_id, key, RESULT, inputs, code)
+                    value = made(Stored, (self, workflow_id, key, RESULT))
+                    kept[RESULT] = made(Checkpoint, (key, RESULT, value, decode_inputs(inputs), code))
                 elif attempt.outcome is AttemptOutcome.SUCCESS and not discards:
                     raise ValueError("its result is gone")
                 before = records.get(key)
@@ -274,17 +275,11 @@ class SqlJournal(Journal):
                 if sum_[:HEAD] != head_of(workflow_id, key, name, inputs, code):
                     raise ValueError("it does not match its checksum")
                 kept = cast("dict[str, Checkpoint]", records[key].checkpoints)
-                kept[name] = self._checkpoint(workflow_id, key, name, inputs, code)
+                value = self.reference(workflow_id, key, name)
+                kept[name] = Checkpoint(key, name, value, decode_inputs(inputs), code)
             except (ValueError, TypeError, AttributeError) as error:
                 raise damaged(path, f"checkpoint {workflow_id}/{key}/{name}", error) from error
         return records
-
-    def _checkpoint(
-        self, workflow_id: str, key: str, name: str, inputs: str | None, code: str | None
-    ) -> Checkpoint:
-        value = made(Stored, (self, workflow_id, key, name))
-        checkpoint: Checkpoint = made(Checkpoint, (key, name, value, decode_inputs(inputs), code))
-        return checkpoint
 
     def _discard_late(self, connection: Connection, claim: Claim, changes: Iterable[Change]) -> None:
         """Note of attempts that end under a lost claim that what they did is discarded."""
@@ -331,10 +326,10 @@ def _write_attempt(connection: Connection, attempt: Attempt, value: tuple[Any, .
         metadata, generation,
     ) = attempt  # fmt: skip
     place = workflow_id, key, number
-    # texts: an enumeration would take a detour, into the database and through a dict
-    to, how = status._value_, None if outcome is None else outcome._value_
     began = text_of(started)
     noted = encode_json(metadata) if metadata else None
+    # texts: an enumeration would take a detour, into the database and through a dict
+    to = status._value_
     if to not in sql.END:
         due = text_of(scheduled)
         try:
@@ -348,9 +343,10 @@ def _write_attempt(connection: Connection, attempt: Attempt, value: tuple[Any, .
                     return
     else:
         ended = text_of(finished)
-        if error is None and how == "success":
+        if error is None and outcome is AttemptOutcome.SUCCESS:
             done = connection.execute(sql.SUCCEED, (began, ended, worker, noted, *value, *place))
         else:
+            how = None if outcome is None else outcome._value_
             what = (None,) * 4 if error is None else error_values(error)
             values = (how, began, ended, worker, noted, owner, fence, *what, *place)
             done = connection.execute(sql.END[to], values)

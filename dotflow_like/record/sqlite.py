@@ -123,7 +123,7 @@ class Database:
                         raise _moved()  # before its folder is made again for the lock
                     self._writing.acquire(self._patience, look=not routine)
                     try:
-                        if self._is_in_place(routine=routine) and within in (None, self.place):
+                        if self._is_in_place(routine=routine) and (within is None or within == self.place):
                             connection.execute("BEGIN IMMEDIATE")
                             try:
                                 result = work(connection)
