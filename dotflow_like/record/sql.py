@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from sqlite3 import Connection, IntegrityError
+from sqlite3 import Cursor, IntegrityError
 from typing import Any, Final, cast
 
 from dotflow_like.errors import CodecError, CorruptCheckpoint
@@ -66,6 +66,7 @@ _FEW: Final = 20
 """Tasks: so many are read by name; of more, all of the run are."""
 _CODECS: Final = ("json", "pickle")
 _COMPLETED: Final = AttemptStatus.COMPLETED
+_SUCCESS: Final = AttemptOutcome.SUCCESS
 _NO_VALUE: Final = (None,) * 5
 
 
@@ -87,28 +88,26 @@ class SqlJournal(Journal):
 
     def create(self, run: RunRecord) -> bool:
         values = self._run_values(run)
-        return self.database.write(
-            lambda connection: connection.execute(sql.INSERT_RUN, values).rowcount == 1
-        )
+        return self.database.write(lambda cursor: cursor.execute(sql.INSERT_RUN, values).rowcount == 1)
 
     def claim(
         self, workflow_id: str, owner: str, at: datetime, *, anew: bool = False, after: int | None = None
     ) -> Claim:
         path = self.database.path
 
-        def work(connection: Connection) -> Claim:
-            row = connection.execute(sql.SELECT_RUN, (workflow_id,)).fetchone()
+        def work(cursor: Cursor) -> Claim:
+            row = cursor.execute(sql.SELECT_RUN, (workflow_id,)).fetchone()
             if row is None:
                 raise self._gone(workflow_id)
             run = self._run_from(row)
             check_unclaimed(run, after)
-            self._check_attempts(connection, run)
-            found = connection.execute(sql.SELECT_STATUSES, (workflow_id, run.fence)).fetchall()
+            self._check_attempts(cursor, run)
+            found = cursor.execute(sql.SELECT_STATUSES, (workflow_id, run.fence)).fetchall()
             statuses = {status_of(f"an attempt of run {workflow_id}", status) for (status,) in found}
             mine = claimed(run, owner, at, crashes_of(run, statuses, anew=anew))
-            self._write_run(connection, mine)
-            for left in connection.execute(sql.SELECT_LEFT, (workflow_id,)).fetchall():
-                _write_attempt(connection, recovered(attempt_from(path, workflow_id, left), at))
+            self._write_run(cursor, mine)
+            for left in cursor.execute(sql.SELECT_LEFT, (workflow_id,)).fetchall():
+                _write_attempt(cursor, recovered(attempt_from(path, workflow_id, left), at))
             self._place = self.database.place
             return Claim(workflow_id, owner, mine.fence, mine.crashes)
 
@@ -136,10 +135,10 @@ class SqlJournal(Journal):
         return [key for (key,) in found]
 
     def commit(self, claim: Claim, changes: Sequence[Change]) -> None:
-        def work(connection: Connection) -> bool:
-            found = connection.execute(sql.SELECT_FENCE, (claim.workflow_id,)).fetchone()
+        def work(cursor: Cursor) -> bool:
+            found = cursor.execute(sql.SELECT_FENCE, (claim.workflow_id,)).fetchone()
             if found is None or found[0] != claim.fence:
-                self._discard_late(connection, claim, changes)
+                self._discard_late(cursor, claim, changes)
                 return False
             results = {each[0]: each for each in changes if type(each) is Checkpoint and each[1] == RESULT}
             for change in changes:
@@ -147,21 +146,21 @@ class SqlJournal(Journal):
                     # a result goes into the row of the attempt that made it, with its end
                     result = results.pop(change[1], None) if change[3] is _COMPLETED else None
                     value = _NO_VALUE if result is None else self._value(claim.workflow_id, result)
-                    _write_attempt(connection, change, value)
+                    _write_attempt(cursor, change, value)
                 elif type(change) is Checkpoint:
                     task = claim.workflow_id, change.task_id
                     if change.name != RESULT:
                         value = self._value(claim.workflow_id, change)
-                        connection.execute(sql.KEEP, (*task, change.name, *value))
+                        cursor.execute(sql.KEEP, (*task, change.name, *value))
                     elif change.task_id in results:
                         value = self._value(claim.workflow_id, change)
-                        connection.execute(sql.KEEP_RESULT, (*value, *task, *task))
+                        cursor.execute(sql.KEEP_RESULT, (*value, *task, *task))
                 elif type(change) is Discard:
                     task = claim.workflow_id, change.task_id
-                    connection.execute(sql.DROP_CHECKPOINTS, task)
-                    connection.execute(sql.DISCARD, task * 2)
+                    cursor.execute(sql.DROP_CHECKPOINTS, task)
+                    cursor.execute(sql.DISCARD, task * 2)
                 elif type(change) is RunRecord:
-                    self._write_run(connection, change)
+                    self._write_run(cursor, change)
             return True
 
         # a run does not end unseen in a file that is gone
@@ -232,8 +231,8 @@ class SqlJournal(Journal):
         except (ValueError, TypeError, AttributeError) as error:
             raise damaged(self.database.path, f"run {workflow_id}", error) from error
 
-    def _write_run(self, connection: Connection, run: RunRecord) -> None:
-        connection.execute(sql.UPDATE_RUN, (*self._run_values(run), run.workflow_id))
+    def _write_run(self, cursor: Cursor, run: RunRecord) -> None:
+        cursor.execute(sql.UPDATE_RUN, (*self._run_values(run), run.workflow_id))
 
     # Tasks
 
@@ -261,7 +260,7 @@ class SqlJournal(Journal):
                         raise ValueError("it does not match its checksum")
                     value = made(Stored, (self, workflow_id, key, RESULT))
                     kept[RESULT] = made(Checkpoint, (key, RESULT, value, decode_inputs(inputs), code))
-                elif attempt.outcome is AttemptOutcome.SUCCESS and not discards:
+                elif attempt.outcome is _SUCCESS and not discards:
                     raise ValueError("its result is gone")
                 before = records.get(key)
                 tries = (attempt,) if before is None else (*before.attempts, attempt)
@@ -281,22 +280,22 @@ class SqlJournal(Journal):
                 raise damaged(path, f"checkpoint {workflow_id}/{key}/{name}", error) from error
         return records
 
-    def _discard_late(self, connection: Connection, claim: Claim, changes: Iterable[Change]) -> None:
+    def _discard_late(self, cursor: Cursor, claim: Claim, changes: Iterable[Change]) -> None:
         """Note of attempts that end under a lost claim that what they did is discarded."""
         for change in changes:
             if type(change) is Attempt:
                 place = claim.workflow_id, change.task_id, change.number
-                found = connection.execute(sql.SELECT_ATTEMPT, place).fetchone()
+                found = cursor.execute(sql.SELECT_ATTEMPT, place).fetchone()
                 if found is None:
                     continue
                 if is_late(change, attempt_from(self.database.path, claim.workflow_id, found), claim):
-                    connection.execute(sql.DISCARD_LATE, place)
+                    cursor.execute(sql.DISCARD_LATE, place)
 
-    def _check_attempts(self, connection: Connection, run: RunRecord) -> None:
+    def _check_attempts(self, cursor: Cursor, run: RunRecord) -> None:
         """See that no attempt of a run is missing, and every result where it belongs: else it would run again."""
         path, workflow_id = self.database.path, run.workflow_id
-        found = connection.execute(sql.SELECT_SUMS, (workflow_id,)).fetchall()
-        (count,) = connection.execute(sql.SELECT_COUNT, (workflow_id,)).fetchone()
+        found = cursor.execute(sql.SELECT_SUMS, (workflow_id,)).fetchall()
+        (count,) = cursor.execute(sql.SELECT_COUNT, (workflow_id,)).fetchone()
         if type(count) is not int or len(found) < count:
             raise corrupt(
                 path, f"attempts of run {workflow_id} are gone: of {count!r} there are {len(found)}"
@@ -320,7 +319,7 @@ class SqlJournal(Journal):
         return corrupt(self.database.path, f"the row of run {workflow_id} is gone")
 
 
-def _write_attempt(connection: Connection, attempt: Attempt, value: tuple[Any, ...] = _NO_VALUE) -> None:
+def _write_attempt(cursor: Cursor, attempt: Attempt, value: tuple[Any, ...] = _NO_VALUE) -> None:
     (
         workflow_id, key, number, status, outcome, scheduled, started, finished, owner, fence, worker, error,
         metadata, generation,
@@ -333,24 +332,24 @@ def _write_attempt(connection: Connection, attempt: Attempt, value: tuple[Any, .
     if to not in sql.END:
         due = text_of(scheduled)
         try:
-            connection.execute(sql.OPEN, (*place, generation, to, due, began, owner, fence, worker, noted))
+            cursor.execute(sql.OPEN, (*place, generation, to, due, began, owner, fence, worker, noted))
             return
         except IntegrityError:  # it is there: scheduled, and may be started
             if status is AttemptStatus.RUNNING:
                 # discarded while it waited, it begins as the first attempt of the next generation
                 values = (due, began, owner, fence, worker, noted, generation, generation, *place)
-                if connection.execute(sql.START, values).rowcount == 1:
+                if cursor.execute(sql.START, values).rowcount == 1:
                     return
     else:
         ended = text_of(finished)
-        if error is None and outcome is AttemptOutcome.SUCCESS:
-            done = connection.execute(sql.SUCCEED, (began, ended, worker, noted, *value, *place))
+        if error is None and outcome is _SUCCESS:
+            done = cursor.execute(sql.SUCCEED, (began, ended, worker, noted, *value, *place))
         else:
             how = None if outcome is None else outcome._value_
             what = (None,) * 4 if error is None else error_values(error)
             values = (how, began, ended, worker, noted, owner, fence, *what, *place)
-            done = connection.execute(sql.END[to], values)
+            done = cursor.execute(sql.END[to], values)
         if done.rowcount == 1:
             return
-    found = connection.execute(sql.SELECT_ATTEMPT, place).fetchone()
+    found = cursor.execute(sql.SELECT_ATTEMPT, place).fetchone()
     check_move(attempt.id, None if found is None else status_of(attempt.id, found[3]), status)

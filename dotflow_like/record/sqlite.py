@@ -97,12 +97,12 @@ class Database:
             _all.add(self)
 
     def write(
-        self, work: Callable[[sqlite3.Connection], T], within: Place | None = None, *, routine: bool = False
+        self, work: Callable[[sqlite3.Cursor], T], within: Place | None = None, *, routine: bool = False
     ) -> T:
         """Return what `work` returns, which runs in a transaction: all of it is written, or nothing.
 
         Args:
-            work: is given the connection.
+            work: is given a cursor of the connection.
             within: the file that this goes on in; one that has taken its place is left alone. Default: the one
                 that is there, or a new one.
             routine: it is one of many, for which a quicker look at the file has to do: it sees that the file is
@@ -124,10 +124,11 @@ class Database:
                     self._writing.acquire(self._patience, look=not routine)
                     try:
                         if self._is_in_place(routine=routine) and (within is None or within == self.place):
-                            connection.execute("BEGIN IMMEDIATE")
+                            cursor = connection.cursor()  # one for all of it: each takes its time
+                            cursor.execute("BEGIN IMMEDIATE")
                             try:
-                                result = work(connection)
-                                connection.execute("COMMIT")
+                                result = work(cursor)
+                                cursor.execute("COMMIT")
                             except BaseException:
                                 self._roll_back(connection)
                                 raise
