@@ -90,9 +90,8 @@ class Database:
         self._connection: sqlite3.Connection | None = None
         self._is_read_only = False
         self._handle = -1  # of the file; it cannot be read or written, and so has no locks to lose
-        self._frozen: tuple[int, ...] | None = (
-            None  # what a file looks like that is read as one nobody changes
-        )
+        # what a file looks like that is read as one nobody changes
+        self._frozen: tuple[int, ...] | None = None
         with _registering:
             _all.add(self)
 
@@ -130,6 +129,7 @@ class Database:
                                 result = work(cursor)
                                 cursor.execute("COMMIT")
                             except BaseException:
+                                cursor.close()  # the error keeps it, and it would keep the file open
                                 self._roll_back(connection)
                                 raise
                             return result
@@ -238,9 +238,8 @@ class Database:
             return
         with suppress(StorageError, OSError):
             if not is_read_only and _place_of(self.path) == self.place:
-                self._writing.acquire(
-                    min(self._patience, _CLOSING)
-                )  # so that nobody sees it locked meanwhile
+                # so that nobody sees it locked meanwhile
+                self._writing.acquire(min(self._patience, _CLOSING))
         connection.close()
         self._close_handle()
         self._writing.close()
