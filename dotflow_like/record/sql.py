@@ -39,16 +39,15 @@ from dotflow_like.record.journal import (
 )
 from dotflow_like.record.locks import RunLocks
 from dotflow_like.record.sql_rows import (
-    HEAD,
     attempt_from,
     attempts_from,
     bindable,
+    check_head,
     corrupt,
     damaged,
     decode_inputs,
     encode_json,
     error_values,
-    head_of,
     readable,
     status_of,
     sum_of,
@@ -256,8 +255,7 @@ class SqlJournal(Journal):
             try:
                 kept = {}
                 if sum_ is not None:
-                    if sum_[:HEAD] != head_of(workflow_id, key, RESULT, inputs, code):
-                        raise ValueError("it does not match its checksum")
+                    check_head(sum_, workflow_id, key, RESULT, inputs, code)
                     value = made(Stored, (self, workflow_id, key, RESULT))
                     kept[RESULT] = made(Checkpoint, (key, RESULT, value, decode_inputs(inputs), code))
                 elif attempt.outcome is _SUCCESS and not discards:
@@ -271,8 +269,7 @@ class SqlJournal(Journal):
             try:
                 if key not in records:
                     raise ValueError("the attempts of its task are gone")
-                if sum_[:HEAD] != head_of(workflow_id, key, name, inputs, code):
-                    raise ValueError("it does not match its checksum")
+                check_head(sum_, workflow_id, key, name, inputs, code)
                 kept = cast("dict[str, Checkpoint]", records[key].checkpoints)
                 value = self.reference(workflow_id, key, name)
                 kept[name] = Checkpoint(key, name, value, decode_inputs(inputs), code)
@@ -307,8 +304,8 @@ class SqlJournal(Journal):
             try:
                 if id_ != workflow_id:
                     raise ValueError(f"it says run {id_!r}")
-                if sum_ is not None and sum_[:HEAD] != head_of(workflow_id, key, RESULT, inputs, code):
-                    raise ValueError("it does not match its checksum")
+                if sum_ is not None:
+                    check_head(sum_, workflow_id, key, RESULT, inputs, code)
                 if before is not None and (key, number) <= before:
                     raise ValueError("it is out of order")  # and those beside it are not found
                 before = key, number

@@ -15,16 +15,15 @@ from dotflow_like.model.records import NO_METADATA, Attempt, TaskError, made
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus
 
 __all__ = [
-    "HEAD",
     "attempt_from",
     "attempts_from",
     "bindable",
+    "check_head",
     "corrupt",
     "damaged",
     "decode_inputs",
     "encode_json",
     "error_values",
-    "head_of",
     "readable",
     "status_of",
     "sum_of",
@@ -34,7 +33,7 @@ __all__ = [
     "whole",
 ]
 
-HEAD: Final = 8
+_HEAD: Final = 8
 """Characters of a checksum that are of the row alone."""
 
 _STATUSES: Final = {str(each): each for each in AttemptStatus}
@@ -92,11 +91,18 @@ def sum_of(
     """
     row = f"{workflow_id}\0{key}\0{name}\0{inputs}\0{code}\0{codec}\0".encode("utf-8", "surrogatepass")
     sum_ = blake2b(row + data, digest_size=12)
-    return head_of(workflow_id, key, name, inputs, code) + sum_.hexdigest()
+    return _head_of(workflow_id, key, name, inputs, code) + sum_.hexdigest()
 
 
-def head_of(workflow_id: str, key: str, name: str, inputs: str | None, code: str | None) -> str:
-    """Return what the checksum of a value begins with."""
+def check_head(
+    sum_: str, workflow_id: str, key: str, name: str, inputs: str | None, code: str | None
+) -> None:
+    """Raise `ValueError` unless the checksum of a value is that of its row, which is read without the value."""
+    if sum_[:_HEAD] != _head_of(workflow_id, key, name, inputs, code):
+        raise ValueError("it does not match its checksum")
+
+
+def _head_of(workflow_id: str, key: str, name: str, inputs: str | None, code: str | None) -> str:
     if type(key) is not str:  # a damaged column may hold bytes
         return ""
     return f"{crc32(key.encode(), _crc_of(workflow_id, name, inputs, code)):08x}"
