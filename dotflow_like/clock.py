@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from queue import SimpleQueue
 
 __all__ = ["Clock", "current", "use"]
 
@@ -22,6 +23,14 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         """Wait `seconds`."""
         time.sleep(seconds)
+
+    def wait(self, alarm: SimpleQueue[None], seconds: float, at_most: float) -> None:
+        """Wait `seconds`, but no longer than `at_most`, or until something is in `alarm`, which is taken out.
+
+        Raises:
+            Empty: nothing came.
+        """
+        alarm.get(timeout=min(seconds, at_most))
 
     def patience(self, deadline: float | None, *, idle: bool) -> float | None:
         """Return how many real seconds a loop may wait for a message before it looks at its timers.

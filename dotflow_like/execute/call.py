@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from inspect import CO_COROUTINE
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from dotflow_like.declare.signature import Role, Signature, signature_of
 from dotflow_like.declare.task import Task
@@ -17,8 +17,13 @@ from dotflow_like.execute.control import Control
 from dotflow_like.model.context import Context, Progress, TaskContext
 from dotflow_like.model.metadata import Metadata
 from dotflow_like.model.records import Attempt, Reference, TaskError, made
+from dotflow_like.model.signals import Cancel, Signal
 from dotflow_like.plan.inputs import Input, Need, Source, gathered
 from dotflow_like.record.journal import Codec, Encoded
+
+if TYPE_CHECKING:
+    from dotflow_like.declare.conditions import Condition
+    from dotflow_like.execute.saved import Store
 
 __all__ = ["Call", "Outcome", "is_async", "perform", "perform_async"]
 
@@ -38,7 +43,10 @@ class Call:
         previous: the previous context, with a `Reference`, or None, for its value.
         codec: encodes the result; None to keep it as it is.
         control: what the run was asked; None in a worker process.
-        stop_asked: whether this body was asked to end.
+        conditions: looked at right before the body.
+        stop_asked: whether this body was asked to end; what it is to become, if that is said.
+        signal: what its body has said shall happen next; None for nothing.
+        abandoned: whether the run has given it up, though its body goes on.
         noted: what a body that runs here notes about its attempt; None if it does not take `ctx`.
         outcome: how it ended; set once it has.
         worker: which worker ran it; None for the run's own thread.
@@ -46,8 +54,10 @@ class Call:
     """
 
     __slots__ = (
+        "abandoned",
         "attempt",
         "codec",
+        "conditions",
         "control",
         "elapsed",
         "inputs",
@@ -56,6 +66,7 @@ class Call:
         "params",
         "previous",
         "results",
+        "signal",
         "stop_asked",
         "task",
         "worker",
@@ -72,6 +83,7 @@ class Call:
         previous: Context | None,
         codec: Codec | None,
         control: Control | None = None,
+        conditions: Sequence[Condition] = (),
     ) -> None:
         self.task = task
         self.attempt = attempt
@@ -81,14 +93,38 @@ class Call:
         self.previous = previous
         self.codec = codec
         self.control = control
-        self.stop_asked = False
+        self.conditions = conditions
+        self.stop_asked: bool | Signal = False
+        self.signal: Signal | None = None
+        self.abandoned = False
         self.noted: Metadata | None = None
         self.worker: str | None = None
         self.elapsed: float | None = None
 
-    def asked_to_stop(self) -> bool:
-        """Return whether the run asked the body to end: what `ctx.cancelled` says."""
-        return self.stop_asked or (self.control is not None and self.control.stop is not None)
+    def asked(self) -> Signal | None:
+        """Return what the body is asked to become, by its run or from outside; None for nothing."""
+        asked = self.stop_asked
+        if isinstance(asked, Signal):
+            return asked
+        signal = None if self.control is None else self.control.asked()
+        return signal or (Cancel("its time is up") if asked else None)
+
+    def send(self, signal: Signal) -> NoReturn:
+        """Note what the body says shall happen next, which counts even if it catches this, and raise it."""
+        if self.signal is None:
+            self.signal = signal
+        raise signal
+
+    @property
+    def store(self) -> Store:
+        """Where what the body saves is kept."""
+        assert self.control is not None, "in a worker process it is another kind of call"
+        return self.control.store
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, until the body is asked to end."""
+        assert self.control is not None, "in a worker process it is another kind of call"
+        self.control.sleep(seconds, self.asked)
 
     def report(self, progress: Progress) -> None:
         """Tell the run how far the body has come: what `ctx.progress` does."""
@@ -136,12 +172,17 @@ _NOTHING = Outcome()
 
 
 def perform(call: Call) -> Outcome:
-    """Fill the parameters, run the body, encode the result. Never raises."""
+    """Fill the parameters, look at the conditions, run the body, encode the result. Never raises.
+
+    The error of the outcome is a `Signal` if the body sent one, or a condition asked for one.
+    """
     try:
         task = call.task
         value: Any
-        if task.methods:
-            value = _run_class(call)
+        if call.conditions:
+            value = _run_if_asked_nothing(call, _filled(call))
+        elif task.methods:
+            value = _run_class(call, _filled(call))
         elif call.inputs:
             filled = _filled(call)
             signature = task.signature
@@ -149,7 +190,7 @@ def perform(call: Call) -> Outcome:
         else:
             value = task.fn()
         if value is None:
-            if call.codec is None and not call.noted:
+            if call.codec is None and call.noted is None:
                 return _NOTHING
         elif hasattr(value, "__await__"):
             value = _awaited(value)
@@ -161,8 +202,12 @@ def perform(call: Call) -> Outcome:
 async def perform_async(call: Call) -> Outcome:
     """Do the same on the running event loop, for a task that `is_async`. Never raises."""
     try:
-        task = call.task
-        return _returned(call, await _called(task.fn, task.signature, _filled(call)))
+        filled = _filled(call)
+        if call.conditions:
+            value = _run_if_asked_nothing(call, filled)
+        else:
+            value = _called(call.task.fn, call.task.signature, filled)
+        return _returned(call, await value)
     except BaseException as error:  # as above; a CancelledError too
         return _failed(call, error)
 
@@ -178,7 +223,28 @@ def is_async(task: Task[..., Any]) -> bool:
     return code is not None and bool(code.co_flags & CO_COROUTINE)
 
 
+def _run_if_asked_nothing(call: Call, filled: dict[str, Any]) -> Any:
+    """Call the body, if no condition asks for something else, with what is its own of what the two are given."""
+    for condition in call.conditions:
+        signal = condition.asks(filled)
+        if signal is not None:
+            raise signal
+    task = call.task
+    if task.methods:
+        return _run_class(call, filled)
+    signature = signature_of(task.fn)
+    theirs = {parameter.name for each in call.conditions for parameter in each.signature.parameters}
+    own = {parameter.name for parameter in signature.parameters}
+    return _called(
+        task.fn,
+        signature,
+        {name: value for name, value in filled.items() if name in own or name not in theirs},
+    )
+
+
 def _returned(call: Call, value: Any) -> Outcome:
+    if call.signal is not None:  # the body has caught it
+        return _failed(call, call.signal)
     if call.noted:
         problem = call.noted.settle()
         if problem is not None:
@@ -196,7 +262,16 @@ def _failed(call: Call, error: BaseException) -> Outcome:
         if problem is not None:
             with suppress(Exception):  # an error may take no notes
                 error.add_note(f"Not kept: {problem}")
-    return Outcome(error=_from_body(error))
+    return Outcome(error=call.signal or _signal_in(error) or _from_body(error))
+
+
+def _signal_in(error: BaseException) -> Signal | None:
+    """Return the signal that an error is, or that is in a group, which task groups make of what is raised in them."""
+    if isinstance(error, Signal):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(_signal_in, error.exceptions)), None)
+    return None
 
 
 def _filled(call: Call) -> dict[str, Any]:
@@ -217,7 +292,12 @@ def _filled(call: Call) -> dict[str, Any]:
             call.noted = call._metadata()
             attempt = call.attempt
             filled[name] = TaskContext(
-                attempt.workflow_id, attempt.task_id, attempt, call.params, call.asked_to_stop, call.report
+                attempt.workflow_id,
+                attempt.task_id,
+                attempt,
+                call.params,
+                lambda: call.asked() is not None,
+                call.report,
             )
     return filled
 
@@ -238,9 +318,8 @@ def _called(function: Any, signature: Signature, filled: dict[str, Any], *first:
     return function(*first, *positional, **filled)
 
 
-def _run_class(call: Call) -> list[Context]:
+def _run_class(call: Call, filled: dict[str, Any]) -> list[Context]:
     """Run the methods of a class one after another on one instance."""
-    filled = _filled(call)
     cls = call.task.fn
     made_by = signature_of(cls)
     others = {name: value for name, value in filled.items() if call.task.signature.get(name) is None}

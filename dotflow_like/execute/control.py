@@ -1,4 +1,4 @@
-"""How a run is asked to stop, from its own process: by a method, or by a signal."""
+"""How a run and its bodies speak: what it was asked, from here or from outside, and what they report."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from queue import Empty, SimpleQueue
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dotflow_like import clock
+from dotflow_like.model.signals import Cancel, Pause, Signal
 from dotflow_like.model.status import RunStatus
 
-__all__ = ["INTERRUPTED", "Control", "Stop", "Terminated", "stopped_by_signals"]
+if TYPE_CHECKING:
+    from dotflow_like.execute.saved import Store
+
+__all__ = ["INTERRUPTED", "LOOK_EVERY", "Control", "Stop", "Terminated", "stopped_by_signals"]
 
 INTERRUPTED = "interrupted"
 """The reason of a run that was stopped by a signal."""
@@ -27,6 +33,15 @@ class Stop(NamedTuple):
 
     status: RunStatus
     reason: str
+
+    @property
+    def signal(self) -> Signal:
+        """What a body that runs is asked to become."""
+        return (Cancel if self.status is RunStatus.CANCELLED else Pause)(self.reason)
+
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at what is asked from outside."""
 
 
 def _unasked() -> None:
@@ -45,17 +60,28 @@ class Control:
     Args:
         wake: called when the run was asked.
         report: given a call, and the progress its body reports, in the body's own thread.
+        look: looks, now and then, whether something was asked from outside, and asks it here; in any thread.
 
     Attributes:
         report: the same.
         stop: the wish that counts; cancelling counts more than pausing.
         signum: the first signal that arrived; None for none.
         hurry: a second one arrived: what still runs is to be stopped now.
+        store: where bodies of this process keep what they save.
     """
 
-    def __init__(self, wake: Callable[[], None], report: Callable[[Any, Any], None] = _unheard) -> None:
+    store: Store
+
+    def __init__(
+        self,
+        wake: Callable[[], None],
+        report: Callable[[Any, Any], None] = _unheard,
+        look: Callable[[], None] = _unasked,
+    ) -> None:
         self.report = report
+        self._look = look
         self._wake = wake
+        self._alarm: SimpleQueue[None] = SimpleQueue()  # which a signal handler may set off in any moment
         self._lock = threading.RLock()  # a signal handler may come while its own thread holds it
         self._closed = False
         self.stop: Stop | None = None
@@ -70,7 +96,29 @@ class Control:
             if self.stop is None or stop.status is RunStatus.CANCELLED:
                 self.stop = stop
         self._wake()
+        self.alarm()
         return True
+
+    def asked(self) -> Signal | None:
+        """Return what bodies are asked to become; None for nothing."""
+        self._look()
+        return None if self.stop is None else self.stop.signal
+
+    def alarm(self) -> None:
+        """Wake bodies that sleep, to see what they are asked."""
+        self._alarm.put(None)
+
+    def sleep(self, seconds: float, asked: Callable[[], Signal | None]) -> None:
+        """Wait in the thread of a body, until it is asked something."""
+        here = clock.current()
+        until = here.monotonic() + seconds
+        while asked() is None and (left := until - here.monotonic()) > 0:
+            try:
+                here.wait(self._alarm, left, LOOK_EVERY)
+            except Empty:
+                continue
+            if asked() is not None:
+                self._alarm.put(None)  # it was meant for others, too
 
     def signalled(self, signum: int) -> None:
         """Note a signal: the first asks the run to pause, a second ends the grace."""
@@ -92,7 +140,7 @@ class Control:
         with self._lock:
             self._closed = True
             # who is told has the run, which has this: see the end of `Kernel.run`
-            self._wake, self.report = _unasked, _unheard
+            self._wake, self.report, self._look = _unasked, _unheard, _unasked
             return self.stop
 
 

@@ -448,7 +448,7 @@ class Kernel:
         if interrupted:
             self.control.interrupted()
             self._asked_to_stop()
-        if interrupted or (call.asked_to_stop() and outcome is AttemptOutcome.FAILED):
+        if interrupted or (call.asked() is not None and outcome is AttemptOutcome.FAILED):
             self._close_stopped(run, call, record)
             return
         run.errors = (*run.errors, record)

@@ -18,6 +18,7 @@ __all__ = [
     "Discard",
     "Held",
     "Reference",
+    "Request",
     "RunRecord",
     "TaskError",
     "TaskRecord",
@@ -228,7 +229,8 @@ class Checkpoint(NamedTuple):
     Attributes:
         task_id: the task's key in the run.
         name: `RESULT` for what the task returned.
-        value: the `Reference` to it; on its way to a journal what the journal is to keep.
+        value: the `Reference` to it; on its way to a journal what the journal is to keep. None: the order to drop
+            it, which a result knows only as `Discard`.
         inputs: fingerprint of each input it was computed from, by name; None if not taken.
         code: fingerprint of the code it was computed by; None if there is none.
     """
@@ -247,6 +249,26 @@ class Discard(NamedTuple):
     """The order to drop all checkpoints of a task and begin its next generation."""
 
     task_id: str
+
+
+class Request(NamedTuple):
+    """What somebody outside asks of a run; it has one at a time.
+
+    Attributes:
+        signal: the word of the signal: `pause`, `cancel` or `skip`.
+        by: who asks, as `host:pid:token`.
+        at: when, in UTC.
+        reason: why; None if they do not say.
+        task_id: the task that is meant; None for the run.
+        fence: number of the claim under which the run was then, 0 before the first.
+    """
+
+    signal: str
+    by: str
+    at: datetime
+    reason: str | None = None
+    task_id: str | None = None
+    fence: int = 0
 
 
 class TaskRecord(NamedTuple):

@@ -6,16 +6,25 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from dotflow_like.errors import ClaimLost, IllegalMove, RunInProgress
-from dotflow_like.model.records import Attempt, Checkpoint, Discard, Reference, RunRecord, TaskRecord
+from dotflow_like.model.records import (
+    Attempt,
+    Checkpoint,
+    Discard,
+    Reference,
+    Request,
+    RunRecord,
+    TaskRecord,
+)
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus, check_move
 
 if TYPE_CHECKING:
     from dotflow_like.record.locks import RunLocks
 
 __all__ = [
+    "OPEN",
     "Change",
     "Claim",
     "Codec",
@@ -29,7 +38,11 @@ __all__ = [
     "crashes_of",
     "is_late",
     "recovered",
+    "restated",
 ]
+
+OPEN: Final = (RunStatus.PENDING, RunStatus.RUNNING)
+"""The statuses of a run that has not ended, of which something can be asked."""
 
 
 class Reader(Protocol):
@@ -74,7 +87,11 @@ class Claim(NamedTuple):
 
 
 Change = Attempt | Checkpoint | Discard | RunRecord
-"""A row as it is to be, or the order to drop one. A checkpoint's value is `Held` or `Encoded`."""
+"""A row as it is to be, or the order to drop one.
+
+A checkpoint's value is `Held` or `Encoded`, or None to drop it. Of a run is written where it is (mode, status,
+reason, times, owner, fence, crashes), and not what it was created with.
+"""
 
 
 class Journal(ABC):
@@ -98,7 +115,8 @@ class Journal(ABC):
     ) -> Claim:
         """Take a run over: raise its fence, name the owner, and refuse what earlier owners write from now on.
 
-        Attempts that were running are closed as recovered, and crashes are counted: see `crashes_of`.
+        Attempts that were running are closed as recovered, and crashes are counted: see `crashes_of`. What was
+        asked of a run that had ended is forgotten; a request to one whose owner has died goes on waiting.
 
         Args:
             workflow_id: a run that is known.
@@ -113,8 +131,13 @@ class Journal(ABC):
         """
 
     @abstractmethod
-    def run(self, workflow_id: str) -> RunRecord | None:
-        """Return the row of a run, None if the id is not known."""
+    def run(self, workflow_id: str, *, params: bool = True) -> RunRecord | None:
+        """Return the row of a run, None if the id is not known.
+
+        Args:
+            workflow_id: the run.
+            params: False: leave its params alone, and have none in the row.
+        """
 
     @abstractmethod
     def find(self, workflow: str, idempotency_key: str) -> str | None:
@@ -129,7 +152,7 @@ class Journal(ABC):
         """Return the keys of all tasks of which anything is recorded, those no longer planned too."""
 
     @abstractmethod
-    def commit(self, claim: Claim, changes: Sequence[Change]) -> None:
+    def commit(self, claim: Claim, changes: Sequence[Change], *, lazily: bool = False) -> None:
         """Write all of `changes`, in order, as one transaction.
 
         An attempt that completes keeps what it was opened with: when it was scheduled, owner, fence, generation.
@@ -137,11 +160,58 @@ class Journal(ABC):
         A journal over a storage that cannot write several keys at once writes task by task, each
         with all that `changes` has of it: a reader sees an attempt closed with its result or not at all.
 
+        Args:
+            claim: the run's.
+            changes: the rows.
+            lazily: it has to survive the death of the process, not that of the machine.
+
         Raises:
             ClaimLost: somebody else has claimed the run; nothing of a task they touched is written, but for
                 an attempt of this claim that comes to its end here: its outcome is now `discarded`.
             IllegalMove: an attempt cannot go to that status; nothing is written.
             StorageError: it could not be written.
+        """
+
+    @abstractmethod
+    def end(self, claim: Claim, changes: Sequence[Change], answered: Request | None = None) -> bool:
+        """Write `changes`, as `commit` does, the last of which is the row of the run as it ends.
+
+        False, writing nothing, if a request waits that is not `answered`: the run has to look at it first. So none
+        that was accepted is overlooked: what is asked at the same time comes before the end, or is refused.
+
+        Args:
+            claim: the run's.
+            changes: the rows; that of the run with a status that is none of `OPEN`.
+            answered: the request that led to this end, or no longer matters; it waits no longer.
+
+        Raises:
+            ClaimLost: see `commit`, and so on.
+        """
+
+    @abstractmethod
+    def ask(self, workflow_id: str, request: Request, instead_of: Request | None = None) -> bool:
+        """Ask something of a run: a compare-and-set of the one request that it can have.
+
+        Args:
+            workflow_id: a run that is known.
+            request: what is asked.
+            instead_of: the request whose place it takes; None if none waits.
+
+        Returns:
+            True when it waits now. False, changing nothing, if what waits is not `instead_of`, or if the run has
+            ended.
+        """
+
+    @abstractmethod
+    def asked(self, workflow_id: str) -> Request | None:
+        """Return the request that waits, None if none does, or the id is not known."""
+
+    @abstractmethod
+    def answer(self, claim: Claim, request: Request) -> bool:
+        """Take a request away; False, changing nothing, if it is not the one that waits.
+
+        Raises:
+            ClaimLost: somebody else has claimed the run.
         """
 
     def start(self, claim: Claim, attempt: Attempt) -> bool:
@@ -194,7 +264,10 @@ def after(record: TaskRecord, changes: Iterable[Change]) -> TaskRecord:
             check_move(change.id, attempts[known].status if known < len(attempts) else None, change.status)
             attempts[known : known + 1] = [change]
         elif isinstance(change, Checkpoint):
-            checkpoints[change.name] = change
+            if change.value is None:
+                checkpoints.pop(change.name, None)
+            else:
+                checkpoints[change.name] = change
         else:
             checkpoints.clear()
             generation += 1
@@ -254,6 +327,21 @@ def claimed(run: RunRecord, owner: str, at: datetime, crashes: int) -> RunRecord
         reason=None,
         started_at=at,
         finished_at=None,
+    )
+
+
+def restated(run: RunRecord, change: RunRecord) -> RunRecord:
+    """Return the row of `run` with how it stands by `change`: what it was created with stays."""
+    return replace(
+        run,
+        mode=change.mode,
+        status=change.status,
+        reason=change.reason,
+        started_at=change.started_at,
+        finished_at=change.finished_at,
+        owner=change.owner,
+        fence=change.fence,
+        crashes=change.crashes,
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from threading import Lock
 
-from dotflow_like.model.records import Attempt, Checkpoint, Reference, RunRecord, TaskRecord
+from dotflow_like.model.records import Attempt, Checkpoint, Reference, Request, RunRecord, TaskRecord
 from dotflow_like.model.status import ATTEMPT_MOVES, AttemptOutcome, AttemptStatus, check_move
 from dotflow_like.record.journal import (
+    OPEN,
     Change,
     Claim,
     Journal,
@@ -18,6 +20,7 @@ from dotflow_like.record.journal import (
     crashes_of,
     is_late,
     recovered,
+    restated,
 )
 
 __all__ = ["MemoryJournal"]
@@ -47,14 +50,16 @@ class MemoryJournal(Journal):
             check_unclaimed(run, after)
             statuses = {each.status for each in rows.attempts.values() if each.fence == run.fence}
             rows.run = claimed(run, owner, at, crashes_of(run, statuses, anew=anew))
+            if run.status not in OPEN:
+                rows.request = None
             for key, attempt in rows.attempts.items():
                 if attempt.status is AttemptStatus.RUNNING:
                     rows.attempts[key] = recovered(attempt, at)
             return Claim(workflow_id, owner, rows.run.fence, rows.run.crashes)
 
-    def run(self, workflow_id: str) -> RunRecord | None:
+    def run(self, workflow_id: str, *, params: bool = True) -> RunRecord | None:
         rows = self._runs.get(workflow_id)
-        return None if rows is None else rows.run
+        return None if rows is None else rows.run if params else replace(rows.run, params={})
 
     def find(self, workflow: str, idempotency_key: str) -> str | None:
         runs = (rows.run for rows in list(self._runs.values()))
@@ -69,29 +74,47 @@ class MemoryJournal(Journal):
         with self._lock:
             return list(dict.fromkeys(key for key, _ in self._runs[workflow_id].attempts))
 
-    def commit(self, claim: Claim, changes: Sequence[Change]) -> None:
+    def commit(self, claim: Claim, changes: Sequence[Change], *, lazily: bool = False) -> None:
         rows = self._runs[claim.workflow_id]
         with self._lock:
             if rows.run.fence != claim.fence:
                 rows.discard_late(changes, claim)
                 raise claim_lost(claim, rows.run)
-            attempts = rows.attempts
-            replaced: list[Attempt | None] = []
-            for change in changes:
-                if type(change) is Attempt:
-                    key = (
-                        change[1],
-                        change[2],
-                    )  # task_id, number: by place, the quickest way into a named tuple
-                    known = attempts.get(key)
-                    if change[3] not in ATTEMPT_MOVES[None if known is None else known[3]]:
-                        rows.take_back(changes, replaced)
-                        check_move(change.id, None if known is None else known.status, change.status)
-                    replaced.append(known)
-                    attempts[key] = change
-            for change in changes:
-                if type(change) is not Attempt:
-                    rows.apply(change)
+            rows.write(changes)
+
+    def end(self, claim: Claim, changes: Sequence[Change], answered: Request | None = None) -> bool:
+        rows = self._runs[claim.workflow_id]
+        with self._lock:
+            if rows.run.fence != claim.fence:
+                rows.discard_late(changes, claim)
+                raise claim_lost(claim, rows.run)
+            if rows.request not in (None, answered):
+                return False
+            rows.write(changes)
+            rows.request = None
+            return True
+
+    def ask(self, workflow_id: str, request: Request, instead_of: Request | None = None) -> bool:
+        rows = self._runs[workflow_id]
+        with self._lock:
+            if rows.run.status not in OPEN or rows.request != instead_of:
+                return False
+            rows.request = request
+            return True
+
+    def asked(self, workflow_id: str) -> Request | None:
+        rows = self._runs.get(workflow_id)
+        return None if rows is None else rows.request
+
+    def answer(self, claim: Claim, request: Request) -> bool:
+        rows = self._runs[claim.workflow_id]
+        with self._lock:
+            if rows.run.fence != claim.fence:
+                raise claim_lost(claim, rows.run)
+            if rows.request != request:
+                return False
+            rows.request = None
+            return True
 
     def reference(self, workflow_id: str, key: str, name: str) -> Reference:
         return self._runs[workflow_id].values[key, name]
@@ -102,11 +125,28 @@ class _Rows:
 
     def __init__(self, run: RunRecord) -> None:
         self.run = run
+        self.request: Request | None = None
         self.attempts: dict[tuple[str, int], Attempt] = {}
         # the parts of checkpoints: most have no fingerprints, and need no object of their own
         self.values: dict[tuple[str, str], Reference] = {}
         self.identities: dict[tuple[str, str], tuple[Mapping[str, str] | None, str | None]] = {}
         self.generations: dict[str, int] = {}
+
+    def write(self, changes: Sequence[Change]) -> None:
+        attempts = self.attempts
+        replaced: list[Attempt | None] = []
+        for change in changes:
+            if type(change) is Attempt:
+                key = change[1], change[2]  # task_id, number: by place, the quickest way into a named tuple
+                known = attempts.get(key)
+                if change[3] not in ATTEMPT_MOVES[None if known is None else known[3]]:
+                    self.take_back(changes, replaced)
+                    check_move(change.id, None if known is None else known.status, change.status)
+                replaced.append(known)
+                attempts[key] = change
+        for change in changes:
+            if type(change) is not Attempt:
+                self.apply(change)
 
     def discard_late(self, changes: Sequence[Change], claim: Claim) -> None:
         """Note of attempts that end under a lost claim that what they did is discarded."""
@@ -128,11 +168,15 @@ class _Rows:
     def apply(self, change: Change) -> None:
         if type(change) is Checkpoint:
             key = change[0], change[1]  # task_id and name
+            if change.value is None:
+                self.values.pop(key, None)
+                self.identities.pop(key, None)
+                return
             self.values[key] = change.value
             if change.inputs is not None or change.code is not None:
                 self.identities[key] = change.inputs, change.code
         elif isinstance(change, RunRecord):
-            self.run = change
+            self.run = restated(self.run, change)
         else:
             self.generations[change.task_id] = self.generations.get(change.task_id, 1) + 1
             for key in [key for key in self.values if key[0] == change.task_id]:

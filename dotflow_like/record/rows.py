@@ -1,4 +1,4 @@
-"""Attempts and runs as plain JSON objects, and back."""
+"""Attempts, runs and what is asked of them as plain JSON objects, and back."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from dotflow_like.model.records import NO_METADATA, Attempt, RunRecord, TaskError, made
+from dotflow_like.model.records import NO_METADATA, Attempt, Request, RunRecord, TaskError, made
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus
 
-__all__ = ["attempt_from", "attempt_row", "run_from", "run_row"]
+__all__ = ["attempt_from", "attempt_row", "request_from", "request_row", "run_from", "run_row", "run_state"]
 
 
 _STATUSES = {str(status): status for status in AttemptStatus}
@@ -74,16 +74,23 @@ def run_row(run: RunRecord) -> dict[str, Any]:
         "workflow_id": run.workflow_id,
         "workflow": run.workflow,
         "version": run.version,
+        "created_at": run.created_at.isoformat(),
+        "idempotency_key": run.idempotency_key,
+        **run_state(run),
+    }
+
+
+def run_state(run: RunRecord) -> dict[str, Any]:
+    """Return what of the row of a run changes after it was created."""
+    return {
         "mode": run.mode,
         "status": run.status,
         "reason": run.reason,
-        "created_at": run.created_at.isoformat(),
         "started_at": _text(run.started_at),
         "finished_at": _text(run.finished_at),
         "owner": run.owner,
         "fence": run.fence,
         "crashes": run.crashes,
-        "idempotency_key": run.idempotency_key,
     }
 
 
@@ -105,6 +112,16 @@ def run_from(row: Mapping[str, Any], params: Mapping[str, Any]) -> RunRecord:
         crashes=row["crashes"],
         idempotency_key=row["idempotency_key"],
     )
+
+
+def request_row(request: Request) -> dict[str, Any]:
+    """Return a request, the same for those that are equal."""
+    return request._asdict() | {"at": request.at.isoformat()}
+
+
+def request_from(row: Mapping[str, Any]) -> Request:
+    """Return the request `request_row` made `row` of."""
+    return Request(**(dict(row) | {"at": datetime.fromisoformat(row["at"])}))
 
 
 def _text(at: datetime | None) -> str | None:

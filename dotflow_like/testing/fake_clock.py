@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
@@ -45,6 +46,10 @@ class FakeClock(clock.Clock):
         return self._elapsed
 
     def sleep(self, seconds: float) -> None:
+        """Move time on by `seconds`, without waiting."""
+        self.advance(seconds)
+
+    def wait(self, alarm: SimpleQueue[None], seconds: float, at_most: float) -> None:
         """Move time on by `seconds`, without waiting."""
         self.advance(seconds)
 

@@ -36,6 +36,7 @@ from dotflow_like.execute.workers.surroundings import (
 from dotflow_like.execute.workers.tokens import TakenTokens
 from dotflow_like.model.context import Progress
 from dotflow_like.model.metadata import Metadata
+from dotflow_like.model.signals import Signal
 from dotflow_like.record.journal import Codec, Encoded
 
 __all__ = ["main"]
@@ -268,11 +269,11 @@ class _WorkerCall(Call):
         self._told = _NEVER
         self._untold: Progress | None = None
 
-    def asked_to_stop(self) -> bool:
+    def asked(self) -> Signal | None:
         server = self.server
         if not self.stop_asked and server is not None:
             self.stop_asked = server.take_stop(self)
-        return self.stop_asked
+        return super().asked()
 
     def report(self, progress: Progress) -> None:
         now = time.monotonic()
