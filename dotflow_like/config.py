@@ -166,7 +166,10 @@ class Order:
     timeout: float | None = None
     on_code_change: str = "reuse"
     idempotency_key: str | None = None
-    isolates: bool = field(default=True, init=False)  # False: all of it runs in this process, for a test
+    # what the testing kit asks for:
+    isolates: bool = field(default=True, init=False)  # False: all of it runs in this process
+    steps: int | None = field(default=None, init=False)  # so many tasks begin; then the run is left as paused
+    journal: Journal | None = field(default=None, init=False)  # instead of that of the config
 
     def __post_init__(self) -> None:
         self._check_callbacks()

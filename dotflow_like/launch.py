@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,9 +17,10 @@ from dotflow_like.execute.background import in_background
 from dotflow_like.execute.control import Control, stopped_by_signals
 from dotflow_like.execute.executors.base import Executor
 from dotflow_like.execute.executors.choice import executor_for
-from dotflow_like.execute.kernel import Kernel, Settings
+from dotflow_like.execute.kernel import Kernel
+from dotflow_like.execute.work import Settings
 from dotflow_like.model.records import RunRecord
-from dotflow_like.model.status import Mode, OnChange, RunStatus
+from dotflow_like.model.status import AttemptStatus, Mode, OnChange, RunStatus
 from dotflow_like.plan.identity import Identities
 from dotflow_like.plan.plan import Plan, make_plan
 from dotflow_like.plan.resume import OnChanges, recorded_keys
@@ -52,7 +53,7 @@ def launch(definition: Definition, run: Run, order: Order, *, in_thread: bool = 
         StorageError: it cannot be recorded.
     """
     config: Config = order.config
-    journal = open_journal(config, definition)
+    journal = order.journal or open_journal(config, definition)
     with ExitStack() as undo:
         with _uncollected():
             start = _own(definition, order, journal, undo, in_thread=in_thread)
@@ -60,13 +61,15 @@ def launch(definition: Definition, run: Run, order: Order, *, in_thread: bool = 
                 undo.close()
                 _look_at(run, definition, order, journal)
                 return
-            plan, executor, claim, lock = start
+            plan, executor, claim, lock, unknown = start
             run._prepare(plan, order.workflow_id, config, order.on_success, order.on_failure)
         observers = observers_of(config.tracer, config.metrics)
         observer = fan_out(observers) if observers else None
-        settings = Settings(order.keep_going, order.timeout, config.grace, config.max_crashes)
+        settings = Settings(order.keep_going, order.timeout, config.grace, config.max_crashes, order.steps)
         held = None if lock is None else lock.descriptor
-        kernel = Kernel(plan, run, journal, claim, executor, observer, settings, clock.current(), held)
+        kernel = Kernel(
+            plan, run, journal, claim, executor, observer, settings, clock.current(), held, unknown
+        )
         run._control, run._grace = kernel.control, config.grace
 
         def go(release: Callable[[], None]) -> None:
@@ -96,12 +99,14 @@ class _Start(NamedTuple):
         executor: where bodies run.
         claim: the right to record; None for a plan that is complete, which changes nothing.
         lock: the run's kernel lock; None where there is none.
+        unknown: keys of tasks that wait for an attempt and are not in the plan.
     """
 
     plan: Plan
     executor: Executor
     claim: Claim | None = None
     lock: RunLock | None = None
+    unknown: Sequence[str] = ()
 
 
 def _own(
@@ -163,7 +168,22 @@ def _own(
             return None
         # without a lock, or on another machine, a former owner may have written until it lost its claim
         plan = plan.caught_up(journal.tasks(workflow_id, plan.unfinished()), workflow_id)
-        return _Start(plan, executor, claim, lock)
+        unknown = _unknown(plan, row, journal) if plan.resumed and row is not None else ()
+        return _Start(plan, executor, claim, lock, unknown)
+
+
+def _unknown(plan: Plan, row: RunRecord, journal: Journal) -> list[str]:
+    """Return the keys of tasks that wait for an attempt, and are not in the plan of the run that goes on."""
+    if row.status not in (RunStatus.PAUSED, RunStatus.RUNNING):
+        return []  # nothing waits in one that has ended
+    maps = tuple(f"{key}[" for key, node in plan.graph.items() if node.is_map)
+    keys = [
+        key
+        for key in journal.task_keys(row.workflow_id)
+        if key not in plan.graph and not (maps and key.startswith(maps))
+    ]
+    found = journal.tasks(row.workflow_id, keys)
+    return [key for key in keys if found[key].attempts[-1].status is AttemptStatus.SCHEDULED]
 
 
 def plan_for(definition: Definition, order: Order, journal: Journal) -> tuple[Plan, RunRecord | None]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from dotflow_like.config import Config, Order, RunOptions, open_journal
+from dotflow_like.declare.reactions import OnException
 from dotflow_like.declare.task import Task
 from dotflow_like.declare.workflow import Definition
 from dotflow_like.launch import launch, plan_for
@@ -27,9 +28,12 @@ class Workflow(Definition):
         tasks: the tasks, as `Task` or `"package.module:attr"`.
         name: matches `^[a-z][a-z0-9_]*$`, without `__`. Default `workflow`.
         version: any text; it is recorded with every run. Default none.
+        on_exception: what becomes of a task that raises, where the task's own `on_exception=` does not say; see `task`.
+        cancel_if: a bool, or a function that returns one, looked at right before each body: if it holds, the run is
+            cancelled. Its parameters are filled by name with what that task is given, and from the run's params.
 
     Raises:
-        DeclarationError: a name that does not match, or something in the list that is no task.
+        DeclarationError: a name that does not match, something in the list that is no task, or another bad value.
     """
 
     __slots__ = ()
@@ -86,11 +90,14 @@ class Manager(Run):
             this key, that one is returned as it is, to be read; `wait` waits for one that another process
             executes. With `resume=True` it goes on if nobody executes it. Callbacks are not called for a run that
             is only read.
+        on_exception: the workflow's: what becomes of a task that raises, where its own does not say; see `task`.
+        cancel_if: the workflow's: a bool, or a function that returns one, looked at right before each body; if it
+            holds, the run is cancelled. See `Workflow`.
 
     Raises:
         RunInProgress: another process, or another thread, executes the run.
         PlanError: the tasks cannot be made into a plan; nothing has run.
-        DeclarationError: something in the list is no task.
+        DeclarationError: something in the list is no task, or a value cannot work.
         ConfigError: an option that cannot work.
         InputChanged: the inputs of a resumed run differ, under `raise`.
         CodeChanged: the code of a resumed run differs, under `raise`.
@@ -123,9 +130,12 @@ class Manager(Run):
         timeout: float | None = None,
         on_code_change: str = "reuse",
         idempotency_key: str | None = None,
+        on_exception: OnException = None,
+        cancel_if: bool | Callable[..., Any] | None = None,
     ) -> None:
         order = Order(
             on_success, on_failure, mode, keep_going, workflow_id, resume, on_input_change, fingerprint, config,
             params, storage, executor, max_workers, timeout, on_code_change, idempotency_key,
         )  # fmt: skip
-        launch(Workflow(tasks, name=name, version=version), self, order)
+        workflow = Workflow(tasks, name=name, version=version, on_exception=on_exception, cancel_if=cancel_if)
+        launch(workflow, self, order)

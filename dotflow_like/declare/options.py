@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypedDict
 
+from dotflow_like.declare.conditions import Condition, condition_from
+from dotflow_like.declare.reactions import NO_REACTIONS, OnException, Reactions, reactions_from
 from dotflow_like.declare.signature import accepts
 from dotflow_like.errors import DeclarationError
 from dotflow_like.model.policy import RetryPolicy, non_negative
@@ -28,6 +30,9 @@ class Options(TypedDict, total=False):
     retry_on: type[BaseException] | tuple[type[BaseException], ...]
     isolate: bool
     version: str | None
+    on_exception: OnException
+    skip_if: bool | Callable[..., Any] | None
+    run_if: bool | Callable[..., Any] | None
 
 
 _WORDS = frozenset(Options.__annotations__)
@@ -38,10 +43,26 @@ _POLICY_WORDS = {
     "backoff": "backoff",
     "retry_on": "retry_on",
 }
+_MERGED = frozenset({*_POLICY_WORDS, "on_exception", "skip_if", "run_if"})
+_CONDITIONS = ("skip_if", "run_if")
+_ONCE = RetryPolicy()
 
 
-def checked(options: Mapping[str, Any], policy: RetryPolicy, where: str) -> dict[str, Any]:
-    """Return the attributes of a task that `options` change, the policy starting from `policy`.
+def checked(
+    options: Mapping[str, Any],
+    where: str,
+    policy: RetryPolicy = _ONCE,
+    reactions: Reactions = NO_REACTIONS,
+    conditions: tuple[Condition, ...] = (),
+) -> dict[str, Any]:
+    """Return the attributes of a task that `options` change.
+
+    Args:
+        options: what was written.
+        where: how messages begin.
+        policy: what it has so far.
+        reactions: likewise.
+        conditions: likewise.
 
     Raises:
         DeclarationError: a value that cannot work; the message begins with `where`.
@@ -50,7 +71,7 @@ def checked(options: Mapping[str, Any], policy: RetryPolicy, where: str) -> dict
     for word in options:
         if word not in _WORDS:
             raise TypeError(f"{where}: there is no option {word!r}; there are: {', '.join(sorted(_WORDS))}")
-    changes = {word: value for word, value in options.items() if word not in _POLICY_WORDS}
+    changes = {word: value for word, value in options.items() if word not in _MERGED}
     for word in _TEXTS:
         value = changes.get(word)
         if (
@@ -67,10 +88,58 @@ def checked(options: Mapping[str, Any], policy: RetryPolicy, where: str) -> dict
     if callback is not None and not (callable(callback) and accepts(callback, "task")):
         raise DeclarationError(f"{where}: callback is {callback!r}; give a function that takes task=")
     if not _POLICY_WORDS.keys().isdisjoint(options):
-        changes["policy"] = _policy(
+        policy = changes["policy"] = _policy(
             {word: options[word] for word in _POLICY_WORDS if word in options}, policy, where
         )
+    if "on_exception" in options:
+        reactions = changes["reactions"] = reactions_from(options["on_exception"], where)
+    if isinstance(reactions.blanket, str) and not changes.keys().isdisjoint(("policy", "reactions")):
+        _check_agreement(policy, reactions.blanket, where)
+    if not options.keys().isdisjoint(_CONDITIONS):
+        changes["conditions"] = _conditions(options, conditions, where)
     return changes
+
+
+def _check_agreement(policy: RetryPolicy, blanket: str, where: str) -> None:
+    """Refuse a policy of retrying that a word for every exception makes meaningless, and the other way round."""
+    told = f"{where}: on_exception={blanket!r} "
+    if blanket == "retry":
+        if policy.max_attempts == 1:
+            raise TypeError(f"{told}with one attempt in all; say how many there are, as in retry=3")
+        return
+    instead = f"on_exception={{ValueError: {blanket!r}}} for some exceptions only"
+    if blanket != "fail":
+        instead += (
+            f", or retry=RetryPolicy(..., then={blanket!r}) without on_exception= for when tries are used up"
+        )
+    if policy.max_attempts > 1:
+        raise TypeError(
+            f"{told}is for the first exception of any kind, and contradicts {policy.max_attempts} attempts; give one "
+            f"of the two, or {instead}"
+        )
+    if policy.then != "fail":
+        raise TypeError(
+            f"{told}contradicts RetryPolicy(then={policy.then!r}); give one of the two, or {instead}"
+        )
+
+
+def _conditions(
+    options: Mapping[str, Any], known: tuple[Condition, ...], where: str
+) -> tuple[Condition, ...]:
+    """Return the conditions of a task that has `known` ones, of which those not in `options` stay."""
+    tests = {each.word: each.test for each in known} | {
+        word: options[word] for word in _CONDITIONS if word in options
+    }
+    made = tuple(condition_from(word, test, where) for word, test in tests.items() if test is not None)
+    if len(made) > 1:
+        older = next((each.word for each in known if each.word not in options), None)
+        way = (
+            f"the task has {older}= already: pass {older}=None, too, to replace it"
+            if older
+            else "give one of them"
+        )
+        raise TypeError(f"{where}: skip_if= and run_if= contradict each other; {way}")
+    return made
 
 
 def _policy(given: dict[str, Any], policy: RetryPolicy, where: str) -> RetryPolicy:

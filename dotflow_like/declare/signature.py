@@ -14,7 +14,18 @@ from weakref import WeakKeyDictionary
 
 from dotflow_like.model.context import TaskContext
 
-__all__ = ["Parameter", "Role", "Signature", "accepts", "names_of", "signature_of", "united"]
+__all__ = [
+    "Parameter",
+    "Role",
+    "Signature",
+    "accepts",
+    "called",
+    "gives_later",
+    "names_of",
+    "signature_of",
+    "takes_first",
+    "united",
+]
 
 
 class Role(Enum):
@@ -132,6 +143,44 @@ def accepts(function: Callable[..., Any], *words: str) -> bool:
     except TypeError:
         return False
     return True
+
+
+def takes_first(function: Callable[..., Any], *words: str) -> bool:
+    """Return whether `function` can be called with one thing by position and these by name, and no more."""
+    try:
+        signature = _inspected(function)
+    except (ValueError, TypeError):
+        return True
+    try:
+        signature.bind(None, **dict.fromkeys(words))
+    except TypeError:
+        return False
+    return True
+
+
+def called(function: Callable[..., Any], signature: Signature, filled: Mapping[str, Any], *first: Any) -> Any:
+    """Call a function by name, but for what is taken by position only; a default keeps the place of what is not filled.
+
+    Args:
+        function: the function.
+        signature: its signature.
+        filled: its arguments, by name.
+        first: what it is given before them.
+    """
+    if not signature.positional_only:
+        return function(*first, **filled)
+    leading = list(signature.positional_only)
+    while leading and leading[-1].name not in filled:
+        leading.pop()
+    named = dict(filled)
+    positional = [named.pop(parameter.name, parameter.default) for parameter in leading]
+    return function(*first, *positional, **named)
+
+
+def gives_later(function: Any) -> bool:
+    """Return whether calling `function` begins what it does, and no more: it is async, or a generator."""
+    kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    return any(is_one(each) for is_one in kinds for each in (function, getattr(function, "__call__", None)))  # noqa: B004  # to look into it
 
 
 def names_of(function: Any) -> Mapping[str, Any]:

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType, MethodType
 from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
+from dotflow_like.declare.conditions import Condition, extended
 from dotflow_like.declare.options import Options, checked
+from dotflow_like.declare.reactions import NO_REACTIONS, Reactions
 from dotflow_like.declare.signature import Role, Signature, signature_of, united
 from dotflow_like.errors import DeclarationError
 from dotflow_like.model.policy import RetryPolicy
 
-__all__ = ["Task", "as_task", "listed_for", "task"]
+__all__ = ["Task", "as_task", "listed_for", "refuse_tasks", "task"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +37,8 @@ _DEFAULTS: Mapping[str, Any] = {
     "bound": _NOTHING,
     "mapped": _NOTHING,
     "earlier": (),
+    "reactions": NO_REACTIONS,
+    "conditions": (),
 }
 
 
@@ -57,6 +61,8 @@ class Task(Generic[P, R]):
         bound: parameters and what fills them: a constant, a task, or a container of tasks.
         mapped: parameters and what they iterate over: an iterable or a task.
         earlier: tasks this one runs after without needing their results.
+        reactions: what becomes of it when it raises, by exception: what `on_exception=` says.
+        conditions: what is looked at right before its body: what `skip_if=` or `run_if=` says.
         methods: of a decorated class, its tasks in the order they run.
         origin: the task this one was derived from.
     """
@@ -74,9 +80,12 @@ class Task(Generic[P, R]):
     bound: Mapping[str, Any]
     mapped: Mapping[str, Any]
     earlier: tuple[Task[..., Any], ...]
+    reactions: Reactions
+    conditions: tuple[Condition, ...]
     methods: tuple[Task[..., Any], ...]
     origin: Task[P, R] | None
     _signature: Signature | None
+    _own_signature: Signature | None
 
     def __init__(self, fn: Callable[P, R]) -> None:
         if not callable(fn):
@@ -89,6 +98,7 @@ class Task(Generic[P, R]):
             methods=_methods_of(fn) if isinstance(fn, type) else (),
             origin=None,
             _signature=None,
+            _own_signature=None,
             **_looks_of(fn, name),
         )
 
@@ -148,12 +158,22 @@ class Task(Generic[P, R]):
 
     @property
     def signature(self) -> Signature:
-        """What the function wants to be given."""
+        """What the function wants to be given, and beside that its conditions."""
         if self._signature is None:
-            found = _class_signature(self) if self.methods else signature_of(self.fn)
+            own = self.own_signature
+            found = extended(own, self.conditions) if self.conditions else own
             self.__dict__["_signature"] = found  # a cache: the value it is taken from cannot change
             return found
         return self._signature
+
+    @property
+    def own_signature(self) -> Signature:
+        """What the function wants to be given."""
+        if self._own_signature is None:
+            found = _class_signature(self) if self.methods else signature_of(self.fn)
+            self.__dict__["_own_signature"] = found
+            return found
+        return self._own_signature
 
     @property
     def where(self) -> str:
@@ -219,7 +239,19 @@ class Task(Generic[P, R]):
             DeclarationError: a value that cannot work.
             TypeError: an option that does not exist, or two that contradict each other.
         """
-        return self._derive(**checked(options, self.policy, self.where))
+        where = self.where
+        refuse_tasks(options, where)
+        changes = checked(options, where, self.policy, self.reactions, self.conditions)
+        if "conditions" not in changes:
+            return self._derive(**changes)
+        made = self._derive(**changes, _signature=None)
+        for name in (*self.bound, *self.mapped):
+            parameter = made.signature.get(name)
+            if not made.signature.open_ended if parameter is None else parameter.role is not Role.VALUE:
+                raise TypeError(
+                    f"{where}: {name!r} is filled already, and with these conditions nothing takes it"
+                )
+        return made
 
     def _check_names(self, word: str, values: Mapping[str, Any]) -> None:
         for name in values:
@@ -262,13 +294,25 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         isolate: run it in a worker process whatever the mode, where it can be stopped for good and what
             becomes of its process harms nobody else. Default False.
         version: stands for the code when a resumed run compares it. Default: the source.
+        on_exception: what becomes of it when an attempt raises. A word: `fail`; `retry`, within the attempts and by the
+            delays of `retry`, whatever `retry_on` says; `skip`, without a result, and the run goes on; `pause` or
+            `cancel`: the run ends so. Or a function that is given the exception, and `ctx` if it takes that, and
+            returns a word or calls `ctx.retry(after=...)` or another signal. Or a dict of these, by exception
+            class, tuple of classes, or function that is given the exception and returns whether it is meant; or a
+            list of all that. What a dict says counts before the rest, what is written last before what is written
+            first, all of it before what the workflow says. Default: as `retry` says.
+        skip_if: a bool, or a function that returns one, looked at right before the body: if it holds, the task is
+            skipped. Its parameters are filled by name, like the task's own and with the same values; `.bind`, `.map`
+            and the run's params fill those that only it has. Not async.
+        run_if: its inverse: the task is skipped unless it holds.
 
     Raises:
         DeclarationError: a value that cannot work.
         TypeError: an option that does not exist, or two that contradict each other.
     """
     if fn is None:
-        checked(options, _ONCE, "@task")  # a wrong word fails on its own line, not on the function's
+        refuse_tasks(options, "@task")
+        checked(options, "@task")  # a wrong word fails on its own line, not on the function's
         return lambda function: task(function, **options)
     made = as_task(fn, "task()") if isinstance(fn, str | Task) else Task(fn)
     return made.with_options(**options) if options else made
@@ -308,6 +352,16 @@ def _named(reference: str) -> Task[..., Any]:
     if not callable(found):
         raise DeclarationError(f"{reference!r} is {found!r}, which is neither a task nor a function")
     return found if isinstance(found, Task) else Task(found)
+
+
+def refuse_tasks(options: Mapping[str, Any], where: str) -> None:
+    """Refuse a task as a condition: what could be meant is its result, which only binding gives."""
+    for word, value in options.items():
+        if isinstance(value, Task) and word in ("skip_if", "run_if", "cancel_if"):
+            raise DeclarationError(
+                f"{where}: {word} is {value!r}, and no task is called here; give a function with a parameter, as in "
+                f"{word}=lambda found: not found, and fill that: .bind(found={value.name})"
+            )
 
 
 def _methods_of(cls: type) -> tuple[Task[..., Any], ...]:
@@ -375,5 +429,5 @@ def _restore(state: dict[str, Any]) -> Task[..., Any]:
     state["bound"], state["mapped"] = MappingProxyType(state["bound"]), MappingProxyType(state["mapped"])
     made: Task[..., Any] = object.__new__(Task)
     name = getattr(state["fn"], "__name__", state["name"])
-    made.__dict__.update(_looks_of(state["fn"], name), **state, _signature=None)
+    made.__dict__.update(_looks_of(state["fn"], name), **state, _signature=None, _own_signature=None)
     return made

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from dotflow_like.declare.task import Task, as_task
+from dotflow_like.declare.conditions import Condition, condition_from
+from dotflow_like.declare.reactions import OnException, Reactions, reactions_from
+from dotflow_like.declare.task import Task, as_task, refuse_tasks
 from dotflow_like.errors import DeclarationError
 
 __all__ = ["Definition"]
@@ -23,17 +25,28 @@ class Definition:
         tasks: the tasks, as `Task` or `"package.module:attr"`.
         name: matches `^[a-z][a-z0-9_]*$`, without `__`. Default `workflow`.
         version: any text; it is recorded with every run. Default none.
+        on_exception: what becomes of a task that raises, where the task's own `on_exception=` does not say; see `task`.
+        cancel_if: a bool, or a function that returns one, looked at right before each body: if it holds, the run is
+            cancelled. Its parameters are filled by name with what that task is given, and from the run's params.
 
     Raises:
-        DeclarationError: a name that does not match, or something in the list that is no task.
+        DeclarationError: a name that does not match, something in the list that is no task, or another bad value.
     """
 
     tasks: tuple[Task[..., Any], ...]
     name: str
     version: str | None
+    reactions: Reactions
+    cancel_if: Condition | None
 
     def __init__(
-        self, tasks: Iterable[Task[..., Any] | str], *, name: str = "workflow", version: str | None = None
+        self,
+        tasks: Iterable[Task[..., Any] | str],
+        *,
+        name: str = "workflow",
+        version: str | None = None,
+        on_exception: OnException = None,
+        cancel_if: bool | Callable[..., Any] | None = None,
     ) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name) or "__" in name:
             raise DeclarationError(
@@ -52,3 +65,8 @@ class Definition:
         object.__setattr__(self, "tasks", listed)
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "version", version)
+        where = f"workflow {name!r}"
+        refuse_tasks({"cancel_if": cancel_if}, where)
+        condition = None if cancel_if is None else condition_from("cancel_if", cancel_if, where)
+        object.__setattr__(self, "reactions", reactions_from(on_exception, where))
+        object.__setattr__(self, "cancel_if", condition)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from dotflow_like.model.metadata import REASON, Metadata
+from dotflow_like.model.metadata import REASON, SIGNAL, SIGNAL_REASON, Metadata
 from dotflow_like.model.records import NO_METADATA, Attempt, TaskError, made
+from dotflow_like.model.signals import Signal
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus
 from dotflow_like.record.journal import Claim
 from dotflow_like.report.result import TaskRun
 
-__all__ = ["closed", "completed", "is_scheduled", "opened", "scheduled"]
+__all__ = ["closed", "completed", "is_scheduled", "noted", "opened", "scheduled", "skipped"]
 
 # bound once: an attribute of an enumeration is looked up through its metaclass
 _SCHEDULED, _RUNNING, _COMPLETED = AttemptStatus.SCHEDULED, AttemptStatus.RUNNING, AttemptStatus.COMPLETED
@@ -70,10 +71,12 @@ def closed(
     outcome: AttemptOutcome,
     error: TaskError | None = None,
     worker: str | None = None,
+    signal: Signal | None = None,
 ) -> Attempt:
-    """Close the last attempt of a task that did not succeed."""
+    """Close the last attempt of a task that did not succeed; `signal` is what its body, or a policy, said."""
     last = run._last
     assert last is not None, "it was opened"
+    metadata = _recorded(last.metadata)
     # the clock may have been set back; one that never started ends at the time it was to
     ended = last.scheduled_at if last.started_at is None else max(at, last.started_at)
     attempt = last._replace(
@@ -82,7 +85,7 @@ def closed(
         finished_at=ended,
         error=error,
         worker=worker,
-        metadata=_recorded(last.metadata),
+        metadata=metadata if signal is None else noted(metadata, signal),
     )
     run._last = attempt
     return attempt
@@ -108,6 +111,21 @@ def scheduled(run: TaskRun, at: datetime, delay: float) -> Attempt:
     return attempt
 
 
+def skipped(run: TaskRun, claim: Claim, at: datetime, signal: Signal) -> tuple[Attempt, Attempt]:
+    """Open the next attempt of a task, as one that waits, and close it as skipped; return both rows."""
+    opening = opened(run, claim, at)._replace(status=_SCHEDULED, started_at=None)
+    run._last = opening
+    return opening, closed(run, at, AttemptStatus.SKIPPED, AttemptOutcome.SKIPPED, signal=signal)
+
+
+def noted(metadata: Mapping[str, Any], signal: Signal) -> dict[str, Any]:
+    """Return metadata with a signal, and its reason."""
+    found = {**metadata, SIGNAL: signal.word}
+    if signal.reason is not None:
+        found[SIGNAL_REASON] = signal.reason
+    return found
+
+
 def is_scheduled(run: TaskRun) -> bool:
     """Return whether the last attempt of a task waits for its time."""
     return run._last is not None and run._last.status is _SCHEDULED
@@ -118,7 +136,10 @@ def _first_metadata(run: TaskRun, last: Attempt) -> MutableMapping[str, Any]:
     if last.generation != run._generation:
         return NO_METADATA  # the task begins anew
     reason: Any
-    if last.status is not AttemptStatus.FAILED:  # but scheduled, or stopped before it came to its end
+    if last.outcome is AttemptOutcome.RETRIED and last.error is None:  # as its body said
+        told = last.metadata.get(SIGNAL_REASON)
+        reason = last.metadata.get(SIGNAL) if told is None else told
+    elif last.status is not AttemptStatus.FAILED:  # but scheduled, or stopped before it came to its end
         reason = last.metadata.get(REASON)
     elif last.error is not None:
         reason = f"{last.error.exception}: {last.error.message}"

@@ -10,7 +10,8 @@ from functools import partial
 from inspect import CO_COROUTINE
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from dotflow_like.declare.signature import Role, Signature, signature_of
+from dotflow_like.declare.conditions import asked_by
+from dotflow_like.declare.signature import Role, Signature, called, signature_of
 from dotflow_like.declare.task import Task
 from dotflow_like.errors import NotSerializable
 from dotflow_like.execute.control import Control
@@ -23,7 +24,7 @@ from dotflow_like.record.journal import Codec, Encoded
 
 if TYPE_CHECKING:
     from dotflow_like.declare.conditions import Condition
-    from dotflow_like.execute.saved import Store
+    from dotflow_like.execute.saved import Kept, Store
 
 __all__ = ["Call", "Outcome", "is_async", "perform", "perform_async"]
 
@@ -46,6 +47,7 @@ class Call:
         conditions: looked at right before the body.
         stop_asked: whether this body was asked to end; what it is to become, if that is said.
         signal: what its body has said shall happen next; None for nothing.
+        kept: what its task has saved; None until somebody asks.
         abandoned: whether the run has given it up, though its body goes on.
         noted: what a body that runs here notes about its attempt; None if it does not take `ctx`.
         outcome: how it ended; set once it has.
@@ -61,6 +63,7 @@ class Call:
         "control",
         "elapsed",
         "inputs",
+        "kept",
         "noted",
         "outcome",
         "params",
@@ -97,6 +100,7 @@ class Call:
         self.stop_asked: bool | Signal = False
         self.signal: Signal | None = None
         self.abandoned = False
+        self.kept: Kept | None = None
         self.noted: Metadata | None = None
         self.worker: str | None = None
         self.elapsed: float | None = None
@@ -120,6 +124,14 @@ class Call:
         """Where what the body saves is kept."""
         assert self.control is not None, "in a worker process it is another kind of call"
         return self.control.store
+
+    def saved(self) -> Kept:
+        """Return what its task has saved."""
+        return self.kept or self.store.of(self)
+
+    def transaction(self) -> Any:
+        """Return the connection whose changes are committed with the task's result."""
+        raise NotImplementedError
 
     def sleep(self, seconds: float) -> None:
         """Wait, until the body is asked to end."""
@@ -186,7 +198,7 @@ def perform(call: Call) -> Outcome:
         elif call.inputs:
             filled = _filled(call)
             signature = task.signature
-            value = _called(task.fn, signature, filled) if signature.positional_only else task.fn(**filled)
+            value = called(task.fn, signature, filled) if signature.positional_only else task.fn(**filled)
         else:
             value = task.fn()
         if value is None:
@@ -206,7 +218,7 @@ async def perform_async(call: Call) -> Outcome:
         if call.conditions:
             value = _run_if_asked_nothing(call, filled)
         else:
-            value = _called(call.task.fn, call.task.signature, filled)
+            value = called(call.task.fn, call.task.signature, filled)
         return _returned(call, await value)
     except BaseException as error:  # as above; a CancelledError too
         return _failed(call, error)
@@ -225,17 +237,16 @@ def is_async(task: Task[..., Any]) -> bool:
 
 def _run_if_asked_nothing(call: Call, filled: dict[str, Any]) -> Any:
     """Call the body, if no condition asks for something else, with what is its own of what the two are given."""
-    for condition in call.conditions:
-        signal = condition.asks(filled)
-        if signal is not None:
-            raise signal
     task = call.task
+    signature = task.own_signature
+    signal = asked_by(call.conditions, signature, filled)
+    if signal is not None:
+        raise signal
     if task.methods:
         return _run_class(call, filled)
-    signature = signature_of(task.fn)
     theirs = {parameter.name for each in call.conditions for parameter in each.signature.parameters}
     own = {parameter.name for parameter in signature.parameters}
-    return _called(
+    return called(
         task.fn,
         signature,
         {name: value for name, value in filled.items() if name in own or name not in theirs},
@@ -291,14 +302,7 @@ def _filled(call: Call) -> dict[str, Any]:
         else:
             call.noted = call._metadata()
             attempt = call.attempt
-            filled[name] = TaskContext(
-                attempt.workflow_id,
-                attempt.task_id,
-                attempt,
-                call.params,
-                lambda: call.asked() is not None,
-                call.report,
-            )
+            filled[name] = TaskContext(attempt.workflow_id, attempt.task_id, attempt, call.params, call)
     return filled
 
 
@@ -309,26 +313,17 @@ def _previous(call: Call) -> Context:
     return given if given.storage is None else replace(given, storage=given.storage.load())
 
 
-def _called(function: Any, signature: Signature, filled: dict[str, Any], *first: Any) -> Any:
-    """Call by name, but for what is taken by position only; a default keeps the place of what is not filled."""
-    leading = list(signature.positional_only)
-    while leading and leading[-1].name not in filled:
-        leading.pop()
-    positional = [filled.pop(parameter.name, parameter.default) for parameter in leading]
-    return function(*first, *positional, **filled)
-
-
 def _run_class(call: Call, filled: dict[str, Any]) -> list[Context]:
     """Run the methods of a class one after another on one instance."""
     cls = call.task.fn
     made_by = signature_of(cls)
     others = {name: value for name, value in filled.items() if call.task.signature.get(name) is None}
-    instance = _called(cls, made_by, _wanted(made_by, filled, others, None))
+    instance = called(cls, made_by, _wanted(made_by, filled, others, None))
     previous = _previous(call)
     contexts = []
     for method in call.task.methods:
         signature = signature_of(method.fn, method=True)
-        value = _called(method.fn, signature, _wanted(signature, filled, others, previous), instance)
+        value = called(method.fn, signature, _wanted(signature, filled, others, previous), instance)
         if hasattr(value, "__await__"):
             value = _awaited(value)
         previous = Context(

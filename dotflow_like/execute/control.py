@@ -93,7 +93,10 @@ class Control:
         with self._lock:
             if self._closed:
                 return False
-            if self.stop is None or stop.status is RunStatus.CANCELLED:
+            if self.stop is None or (stop.status, self.stop.status) == (
+                RunStatus.CANCELLED,
+                RunStatus.PAUSED,
+            ):
                 self.stop = stop
         self._wake()
         self.alarm()

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, ParamSpec, TypeVar, overload
 
 from dotflow_like import clock
+from dotflow_like.model.signals import Cancel, Finish, Pause, Retry, Skip
 from dotflow_like.model.tagged import NAME, TaggedLogger, replaced, replacement
 
 if TYPE_CHECKING:
+    from dotflow_like.model.iteration import Iteration
     from dotflow_like.model.records import Attempt
+    from dotflow_like.model.running import Running
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 __all__ = ["Context", "Progress", "TaskContext"]
 
@@ -63,10 +69,6 @@ class Progress(NamedTuple):
     message: str | None = None
 
 
-def _unheard(progress: Progress) -> None:
-    pass
-
-
 @dataclass(frozen=True, slots=True)
 class TaskContext:
     """What running code may ask. A parameter named `ctx`, or annotated `TaskContext`, gets one.
@@ -83,18 +85,189 @@ class TaskContext:
     task_id: str
     attempt: Attempt
     params: Mapping[str, Any]
-    _stop_asked: Callable[[], bool] = field(repr=False)
-    _report: Callable[[Progress], None] = field(default=_unheard, repr=False)
+    _running: Running = field(repr=False)
+    _report: Any = field(default=None, repr=False)  # INTERIM: until call.py gives the call itself
     _logger: TaggedLogger | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:  # INTERIM
+        if self._report is not None:
+            object.__setattr__(self, "_running", _Interim(self._running, self._report))
+            object.__setattr__(self, "_report", None)
+
+    # What shall happen next
+
+    def skip(self, reason: str | None = None) -> NoReturn:
+        """End the task without a result: it is `skipped`, and so is what needs its result; the run goes on.
+
+        Like each of the next four it raises a `BaseException`, so that no `except Exception` stops it, and counts
+        even if the body catches that.
+
+        Args:
+            reason: why; it is recorded, as that of the next four is.
+        """
+        self._running.send(Skip(_reason("skip", reason)))
+
+    def retry(self, reason: str | None = None, *, after: float | timedelta = 0) -> NoReturn:
+        """End the attempt, and run the task once more: as often as it asks, whatever its `RetryPolicy` says.
+
+        Args:
+            reason: why.
+            after: how long to wait before, in seconds.
+        """
+        self._running.send(Retry(_reason("retry", reason), seconds_of("ctx.retry: after", after)))
+
+    def pause(self, reason: str | None = None) -> NoReturn:
+        """End the attempt and the run, which is `paused`; resumed, it runs this task from its beginning.
+
+        Args:
+            reason: why.
+        """
+        self._running.send(Pause(_reason("pause", reason)))
+
+    def cancel(self, reason: str | None = None) -> NoReturn:
+        """End the task and the run: both are `cancelled`.
+
+        Args:
+            reason: why.
+        """
+        self._running.send(Cancel(_reason("cancel", reason)))
+
+    def finish(self, reason: str | None = None) -> NoReturn:
+        """End the task and the run: both are `completed`, the tasks that have not begun `skipped`.
+
+        Args:
+            reason: why.
+        """
+        self._running.send(Finish(_reason("finish", reason)))
+
+    # What is asked of the body
 
     @property
     def cancelled(self) -> bool:
-        """Whether the run was asked to stop. A long body looks at it.
+        """Whether the body is asked to end: its run was stopped, or it is to be skipped. A long body looks at it.
 
         What it returns then is its result, as ever; what it raises leaves the task to be run again on
         resume.
         """
-        return self._stop_asked()
+        return self._running.asked() is not None
+
+    def check(self) -> None:
+        """End the body here if it is asked to end: it becomes what was asked for. A long body calls it now and then.
+
+        Raises:
+            Signal: it is.
+        """
+        signal = self._running.asked()
+        if signal is not None:
+            self._running.send(signal)
+
+    def sleep(self, seconds: float | timedelta) -> None:
+        """Wait; end the body if it is asked to end meanwhile, as `check` does.
+
+        It keeps the thread or the worker of the body. In an async body use `await asyncio.sleep(...)`, and `check`.
+
+        Args:
+            seconds: how long.
+
+        Raises:
+            Signal: the body is asked to end.
+        """
+        patience = seconds_of("ctx.sleep: seconds", seconds)
+        self.check()
+        if patience:
+            self._running.sleep(patience)
+            self.check()
+
+    # What is kept
+
+    @property
+    def checkpoints(self) -> MutableMapping[str, Any]:
+        """What the attempts of this task have saved, by name: kept over retries and restarts.
+
+        A value is there, exactly, when its assignment returns. What is read is a copy: to change it, assign it again.
+        It is gone when the task's result is discarded: by starting over, a reset, a rerun.
+
+        ```python
+        seen = ctx.checkpoints.get("seen", 0)
+        ctx.checkpoints["seen"] = seen + 1
+        ```
+        """
+        from dotflow_like.model.checkpoints import Checkpoints
+
+        return Checkpoints(self._running.saved)
+
+    @overload
+    def step(
+        self, name: str, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[T]: ...
+
+    @overload
+    def step(self, name: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+    def step(self, name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function, unless an earlier attempt has: then return what it returned then.
+
+        What it returns is kept before this returns. So it is called once, but for a process that dies between the
+        function's effect and that. A function that raises is called again by the next attempt.
+
+        Steps of one name are told apart by the order of their calls: those of one item of `iterate` by that in the
+        item. Threads of a body give each of theirs a name of its own.
+
+        Args:
+            name: what it is kept under.
+            fn: the function; of an async one this returns an awaitable.
+            args: what it is called with.
+            kwargs: the same.
+
+        Raises:
+            NotSerializable: what it has returned cannot be kept.
+        """
+        from dotflow_like.model.checkpoints import checked_name
+        from dotflow_like.model.steps import step
+
+        return step(self._running.saved(), checked_name("ctx.step", name), fn, args, kwargs)
+
+    def iterate(
+        self,
+        items: Iterable[T] | Callable[[Any], Iterable[T]],
+        cursor: Callable[[T], Any] | str | None = None,
+        name: str = "items",
+    ) -> Iteration[T]:
+        """Iterate over items so that a later attempt goes on with the next one, after a retry or a kill too.
+
+        An item is done when the loop comes back for the next, not if it is left by `break` or an exception. Before
+        each item the body ends if it is asked to, as with `check`. Once the loop has come to its end a later
+        attempt iterates over nothing more; `rewind()` of what this returns begins with the first item again.
+
+        ```python
+        for row in ctx.iterate(rows, cursor="id"):
+            handle(row)
+        ```
+
+        What is done survives the death of the process at once, a power cut a little later.
+
+        Args:
+            items: what to iterate over; or a function that is given the last saved cursor, None at first, and returns
+                an iterable of what follows.
+            cursor: tells items apart: a function of an item, or the name of an attribute or a key, whose values
+                ascend; items up to the last saved one are left out. Default: by position; what is given then has to
+                be the same in every attempt, but for what is added at its end.
+            name: what it is kept under. Iterations of one name are told apart as steps are.
+
+        Returns:
+            An iterator, for one thread.
+        """
+        from dotflow_like.model.checkpoints import checked_name
+        from dotflow_like.model.iteration import Iteration
+
+        return Iteration(self._running, self.check, items, cursor, checked_name("ctx.iterate", name))
+
+    def transaction(self) -> Any:
+        """Return a connection to the database of the run: what it writes is committed with the task's result.
+
+        And it is rolled back when the body raises. Once per attempt.
+        """
+        return self._running.transaction()
 
     @property
     def idempotency_key(self) -> str:
@@ -153,7 +326,7 @@ class TaskContext:
         """
         if message is not None and not isinstance(message, str):
             raise TypeError(f"ctx.progress: message is {message!r}; give a text")
-        self._report(
+        self._running.report(
             Progress(
                 _amount("done", done),
                 None if total is None else _amount("total", total),
@@ -175,3 +348,34 @@ def _amount(name: str, value: Any) -> float:
     if not 0 <= amount < math.inf:
         raise ValueError(f"ctx.progress: {name} is {value!r}; give a number that is finite, and 0 or more")
     return amount
+
+
+class _Interim:  # INTERIM
+    def __init__(self, stop_asked: Any, report: Any) -> None:
+        self._stop_asked, self.report = stop_asked, report
+
+    def asked(self) -> Any:
+        return Cancel() if self._stop_asked() else None
+
+
+def _reason(of: str, reason: Any) -> str | None:
+    if reason is not None and not isinstance(reason, str):
+        raise TypeError(f"ctx.{of}: reason is {reason!r}; give a text")
+    return None if reason is None else str(reason)
+
+
+def seconds_of(what: str, value: Any) -> float:
+    """Return a time span as seconds.
+
+    Raises:
+        TypeError: it is neither a number nor a timedelta.
+        ValueError: it is negative, infinite or nan.
+    """
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{what} is {value!r}; give a number of seconds, or a timedelta")
+    seconds = float(value)
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{what} is {value!r}; give a number that is finite, and 0 or more")
+    return seconds

@@ -6,10 +6,16 @@ from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any, Self
 
-__all__ = ["REASON", "Metadata"]
+__all__ = ["REASON", "SIGNAL", "SIGNAL_REASON", "Metadata"]
 
 REASON = "reason"
 """The key under which an attempt that follows a failed one has the reason."""
+
+SIGNAL = "signal"
+"""The key under which an attempt that ended by a signal has its word: what its body, a policy or somebody outside said."""
+
+SIGNAL_REASON = "signal_reason"
+"""The key under which it has the reason, if there is one."""
 
 _DEPTH = 100
 """How deep lists and dicts may be nested: far below what the interpreter's own recursion allows."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 from dotflow_like.errors import DeclarationError
 
 __all__ = ["LONGEST_DELAY", "RetryPolicy", "non_negative"]
+
+Then: TypeAlias = Literal["fail", "pause", "cancel", "skip"]
 
 LONGEST_DELAY = 365 * 24 * 3600.0
 """Seconds in a year: no delay is longer, so that a growing one stays a time the calendar has."""
@@ -33,7 +35,8 @@ class RetryPolicy:
         retry_on: the exception class, or tuple of classes, that is tried again.
         worker_deaths: how many deaths of the worker process under this task are tried again, within
             `max_attempts`. Default 0: a body that kills its worker would kill the next one too.
-        then: what a task becomes when its attempts are used up.
+        then: what becomes of a task whose attempts are used up: `fail`; `skip`: the run goes on without its
+            result; `pause` or `cancel`: the run ends so.
 
     Raises:
         DeclarationError: a value that cannot work.
@@ -46,7 +49,7 @@ class RetryPolicy:
     jitter: float = 0
     retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception
     worker_deaths: int = 0
-    then: Literal["fail"] = "fail"
+    then: Then = "fail"
 
     def __post_init__(self) -> None:
         _at_least("max_attempts", self.max_attempts, 1)
@@ -61,8 +64,8 @@ class RetryPolicy:
         for cls in classes:
             if not (isinstance(cls, type) and issubclass(cls, BaseException)):
                 raise DeclarationError(f"retry_on has {cls!r}; give an exception class or a tuple of them")
-        if self.then != "fail":
-            raise DeclarationError(f"then is {self.then!r}; it can be 'fail'")
+        if not isinstance(self.then, str) or self.then not in get_args(Then):
+            raise DeclarationError(f"then is {self.then!r}; it can be 'fail', 'pause', 'cancel' or 'skip'")
 
     def pause_after(self, failures: int) -> float:
         """Return the seconds to wait after the failure that is number `failures`, counted from 1."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dotflow_like.declare.conditions import Condition
 from dotflow_like.declare.task import Task
 from dotflow_like.declare.workflow import Definition
 from dotflow_like.errors import (
@@ -33,7 +34,7 @@ def draw(definition: Definition, mode: str, params: Mapping[str, Any]) -> tuple[
     if not definition.tasks:
         raise PlanError(f"workflow {definition.name!r} has no tasks; give at least one")
     graph = _keyed(definition.tasks)
-    declared = _connect(graph, Params(params))
+    declared = _connect(graph, Params(params), definition.cancel_if)
     groups: dict[str | None, list[Node]] = {}
     for node in graph.values():
         name = node.task.group_name
@@ -75,15 +76,18 @@ def _keyed(tasks: Sequence[Task[..., Any]]) -> Graph:
     return graph
 
 
-def _connect(graph: Graph, params: Params) -> bool:
+def _connect(graph: Graph, params: Params, cancel_if: Condition | None) -> bool:
     """Fill the inputs, draw the declared edges, and return whether there are any."""
     listed = _Listed(graph)
     find = listed.__getitem__
     declared = False
+    if cancel_if is not None:
+        for node in graph.values():
+            node.conditions = (cancel_if, *node.conditions)
     for node in graph.values():
         task = listed.asking = node.task
-        if task.bound or task.mapped or task.earlier or task.signature.parameters:
-            node.fill(inputs_of(task, find, params))
+        if task.bound or task.mapped or task.earlier or task.signature.parameters or cancel_if is not None:
+            node.fill(inputs_of(task, find, params, cancel_if))
             node.edges = dict.fromkeys(node.needs, Rule.NEEDS)
             for earlier in task.earlier:
                 node.edges.setdefault(find(earlier).key, Rule.AFTER)

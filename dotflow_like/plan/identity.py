@@ -60,7 +60,9 @@ class Identities:
             return plain
         code = plain.code
         try:
-            inputs = {each.name: _of_input(each, node.key) for each in node.inputs if each.source in _COUNTED}
+            inputs = {
+                each.name: _of_input(each, node.key) for each in node.counted if each.source in _COUNTED
+            }
             if task.initial_context is not None:
                 inputs["initial_context"] = _of_value(
                     task.initial_context, where=f"task {node.key!r}, initial_context"

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+from dotflow_like.declare.conditions import Condition
 from dotflow_like.declare.signature import Parameter, Role, names_of
 from dotflow_like.declare.task import Task
 from dotflow_like.errors import PlanError, UnfilledParameter
 from dotflow_like.model.context import Context
 from dotflow_like.model.records import made
 
-__all__ = ["Input", "Need", "Params", "Source", "gathered", "inputs_of", "needs_of"]
+__all__ = ["Input", "Need", "Params", "Source", "body_inputs", "gathered", "inputs_of", "needs_of"]
 
 
 class Source(Enum):
@@ -52,6 +53,7 @@ class Input(NamedTuple):
 
 
 _RESULT = Source.RESULT
+_BOUND = frozenset({Source.CONSTANT, Source.RESULT, Source.GATHER, Source.ITEMS})
 _BY_ROLE = {Role.INITIAL: Source.INITIAL, Role.PREVIOUS: Source.PREVIOUS, Role.CONTEXT: Source.CONTEXT}
 
 
@@ -66,8 +68,13 @@ class Params:
         self._used: set[str] = set()
         self._offered: set[str] = set()
 
-    def take(self, parameter: Parameter, task: Task[..., Any]) -> Any:
+    def take(self, parameter: Parameter, where: str, functions: Iterable[Any]) -> Any:
         """Return the value for `parameter`, of the type its annotation says.
+
+        Args:
+            parameter: the parameter.
+            where: whose it is, for messages.
+            functions: an annotation that is text is read where one of them was written.
 
         Raises:
             PlanError: the value cannot be made into that type.
@@ -76,10 +83,10 @@ class Params:
         value = self.values[parameter.name]
         annotation = parameter.annotation
         if isinstance(annotation, str):
-            annotation = _resolved(task, parameter)
+            annotation = _resolved(functions, parameter)
         if annotation is inspect.Parameter.empty or annotation is Any or type(value) is annotation:
             return value
-        return _coerced(value, annotation, f"{task.where}: params[{parameter.name!r}]")
+        return _coerced(value, annotation, f"{where}: params[{parameter.name!r}]")
 
     def offer(self, parameter: Parameter) -> None:
         """Note that a task could take this parameter, for the message about a name nobody takes."""
@@ -101,13 +108,16 @@ Find = Callable[[Task[..., Any]], Need]
 """Returns what stands for the result of a task that another is bound to, or raises."""
 
 
-def inputs_of(task: Task[..., Any], find: Find, params: Params) -> tuple[Input, ...]:
-    """Return how each parameter of `task` is filled; those left to their defaults are not in it.
+def inputs_of(
+    task: Task[..., Any], find: Find, params: Params, cancel_if: Condition | None = None
+) -> tuple[Input, ...]:
+    """Return how each parameter of `task` and its conditions is filled; those left to their defaults are not in it.
 
     Args:
         task: the task.
         find: finds the tasks it is bound to.
         params: the run's params.
+        cancel_if: the workflow's condition; None for none.
 
     Raises:
         UnfilledParameter: a parameter is filled by nothing and has no default.
@@ -130,7 +140,19 @@ def inputs_of(task: Task[..., Any], find: Find, params: Params) -> tuple[Input, 
         ]
     if len(bound) + len(mapped) < len(signature.values) or signature.open_ended:
         inputs += _left_to_params(task, params)
+    if cancel_if is not None:
+        inputs += _of_workflow(cancel_if, task, params)
     return tuple(inputs)
+
+
+def body_inputs(task: Task[..., Any], inputs: Iterable[Input]) -> list[Input]:
+    """Return those of the inputs that are for the body, and not only for a condition.
+
+    A body that takes any name is given whatever is bound.
+    """
+    own = task.own_signature
+    names = {parameter.name for parameter in own.parameters}
+    return [each for each in inputs if each.name in names or (own.open_ended and each.source in _BOUND)]
 
 
 def _left_to_params(task: Task[..., Any], params: Params) -> Iterator[Input]:
@@ -140,13 +162,48 @@ def _left_to_params(task: Task[..., Any], params: Params) -> Iterator[Input]:
             continue
         params.offer(parameter)
         if name in params.values:
-            yield Input(name, Source.PARAM, params.take(parameter, task))
+            yield Input(name, Source.PARAM, params.take(parameter, task.where, _functions(task, parameter)))
         elif parameter.required:
+            whose = _owner(task, parameter)
+            of_condition = f" of its {whose.word}" if whose else ""
             raise UnfilledParameter(
-                f"{task.where}: nothing fills parameter {name!r}; fill it with a constant or another task: "
-                f".bind({name}=...), with the run's params={{{name!r}: ...}}, or give it a default. "
+                f"{task.where}: nothing fills parameter {name!r}{of_condition}; fill it with a constant or another "
+                f"task: .bind({name}=...), with the run's params={{{name!r}: ...}}, or give it a default. "
                 "A value from the task before comes as previous_context, one given to the task as initial_context"
             )
+
+
+def _of_workflow(condition: Condition, task: Task[..., Any], params: Params) -> Iterator[Input]:
+    """Yield how the parameters of a workflow's condition are filled that the task does not share."""
+    for parameter in condition.signature.parameters:
+        name = parameter.name
+        if name in task.bound or task.signature.get(name) is not None:
+            continue
+        if parameter.role is not Role.VALUE:
+            yield Input(name, _BY_ROLE[parameter.role], _initial(task, parameter.role))
+            continue
+        params.offer(parameter)
+        if name in params.values:
+            where = f"{condition.word} of the workflow"
+            yield Input(name, Source.PARAM, params.take(parameter, where, [condition.test]))
+        elif parameter.required:
+            raise UnfilledParameter(
+                f"{condition.word} of the workflow: nothing fills parameter {name!r} before {task.where}; fill it with "
+                f"the run's params={{{name!r}: ...}}, or give it a default. It can take ctx, previous_context and "
+                "initial_context, and what each task is given by a name"
+            )
+
+
+def _owner(task: Task[..., Any], parameter: Parameter) -> Condition | None:
+    """Return the condition that takes a parameter, None if the body itself does."""
+    if task.own_signature.get(parameter.name) is not None:
+        return None
+    return next(each for each in task.conditions if each.signature.get(parameter.name) is not None)
+
+
+def _functions(task: Task[..., Any], parameter: Parameter) -> list[Any]:
+    condition = _owner(task, parameter)
+    return [task.fn, *(method.fn for method in task.methods)] if condition is None else [condition.test]
 
 
 def needs_of(each: Input) -> list[Need]:
@@ -196,10 +253,10 @@ def _coerced(value: Any, annotation: Any, where: str) -> Any:
         raise PlanError(f"{where} is {value!r}, which is no {wanted}: {problem}") from None
 
 
-def _resolved(task: Task[..., Any], parameter: Parameter) -> Any:
+def _resolved(functions: Iterable[Any], parameter: Parameter) -> Any:
     """Return what an annotation that is text stands for; `Any` where that cannot be told."""
     written = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
-    for function in (task.fn, *(method.fn for method in task.methods)):
+    for function in functions:
         try:
             hints = typing.get_type_hints(written, dict(names_of(function)), include_extras=True)
         except (NameError, TypeError, AttributeError, SyntaxError):  # names only a type checker sees

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from dotflow_like.declare.conditions import Condition
 from dotflow_like.declare.task import Task
 from dotflow_like.errors import PlanError
-from dotflow_like.plan.inputs import Input, Source, needs_of
+from dotflow_like.plan.inputs import Input, Source, body_inputs, needs_of
 
 __all__ = ["Graph", "Node", "Rule"]
 
@@ -40,9 +41,11 @@ class Node:
         is_map: whether its function is called once per item.
         takes_previous: whether a parameter gets the previous context.
         items: of a map over constants, a node for each; None before they are known, and of no map.
+        conditions: what is looked at right before its body: the workflow's `cancel_if`, then the task's own.
     """
 
     __slots__ = (
+        "conditions",
         "edges",
         "followers",
         "inputs",
@@ -66,6 +69,7 @@ class Node:
         self.is_map = False
         self.takes_previous = False
         self.items: list[Node] | None = None
+        self.conditions: tuple[Condition, ...] = task.conditions
 
     def fill(self, inputs: tuple[Input, ...]) -> None:
         """Set how its parameters are filled, and what follows from that."""
@@ -82,16 +86,22 @@ class Node:
         self.needs = needs
 
     @property
+    def counted(self) -> Sequence[Input]:
+        """The inputs its result is computed from: what only a condition takes is none of them."""
+        return body_inputs(self.task, self.inputs) if self.conditions else self.inputs
+
+    @property
     def may_read_all(self) -> bool:
-        """Whether it may read any result before it: what it reads cannot be told from its inputs."""
+        """Whether its body may read any result before it: what it reads cannot be told from its inputs."""
         told = self.task.signature.inspectable
-        return not told or any(each.source is Source.CONTEXT for each in self.inputs)
+        return not told or any(each.source is Source.CONTEXT for each in self.counted)
 
     def item(self, index: int, inputs: tuple[Input, ...]) -> Node:
         """Return the node of an item of this map, counted from 0, whose own inputs are `inputs`."""
         made = Node(f"{self.key}[{index}]", self.task)
         made.fill((*(each for each in self.inputs if each.source is not Source.ITEMS), *inputs))
         made.previous = self.previous
+        made.conditions = self.conditions
         return made
 
     def items_over(self, iterated: Mapping[str, Sequence[Input]]) -> list[Node]:

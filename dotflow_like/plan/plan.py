@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dotflow_like.declare.reactions import NO_REACTIONS, Reactions
 from dotflow_like.declare.workflow import Definition
 from dotflow_like.model.records import RESULT, TaskRecord
 from dotflow_like.model.status import Mode
 from dotflow_like.plan.graph import draw
 from dotflow_like.plan.identity import Identities
 from dotflow_like.plan.node import Graph
-from dotflow_like.plan.resume import Decision, OnChanges, check_identities, decide
+from dotflow_like.plan.resume import Decision, OnChanges, check_identities, decide, is_finished, settled
 
 __all__ = ["Plan", "make_plan"]
 
@@ -34,6 +35,8 @@ class Plan:
         records: what is recorded of its tasks; of a run that starts over, to be discarded.
         resumed: whether it goes on from what is recorded.
         is_complete: whether it goes on, is recorded as completed, and has nothing to run.
+        finished: whether a task whose result is kept has said that the run is done: nothing else begins.
+        reactions: what the workflow says of exceptions.
         policies: what to do about changed inputs and code then.
         decisions: of a resumed run, what becomes of each task; empty for others.
         warnings: what its user should know.
@@ -48,6 +51,8 @@ class Plan:
     records: Mapping[str, TaskRecord] = field(default_factory=dict)
     resumed: bool = False
     is_complete: bool = False
+    finished: bool = False
+    reactions: Reactions = NO_REACTIONS
     policies: OnChanges = _REUSE
     decisions: Mapping[str, Decision] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -67,6 +72,10 @@ class Plan:
             elif restored:
                 though = "though " if known[0].doubtful else ""
                 lines.append(f"  {key}: restored: {though}{known[0].reason}")
+            elif known and known[0].skipped:
+                lines.append(f"  {key}: skipped: {known[0].reason}")
+            elif self.finished:
+                lines.append(f"  {key}: skipped: the run is finished")
             else:
                 why = f": {known[0].reason}" if known else ""
                 lines.append(f"  {key}: run{waits}{why}")
@@ -82,9 +91,9 @@ class Plan:
     ) -> Plan:
         """Return the plan of a run that goes on from `records`, or is completed; raises what `decide` does."""
         decisions, warnings = decide(self.graph, records, self.identities, policies, workflow_id)
-        # what a map over a result has to run is known only when that is read
-        all_known = not any(node.is_map and node.items is None for node in self.graph.values())
-        is_complete = completed and all_known and all(decision.restored for decision in decisions.values())
+        all_restored = all(decision.restored for decision in decisions.values())
+        finished = not all_restored and is_finished(decisions, records)
+        is_complete = completed and (finished or settled(self.graph, decisions))
         return replace(
             self,
             records=records,
@@ -92,6 +101,7 @@ class Plan:
             policies=policies,
             resumed=True,
             is_complete=is_complete,
+            finished=finished,
             warnings=tuple(warnings),
         )
 
@@ -102,7 +112,7 @@ class Plan:
     def unfinished(self) -> list[str]:
         """Return, of a run that is known, the keys of which no result is recorded."""
         if self.resumed:
-            return [key for key, decision in self.decisions.items() if not decision.restored]
+            return [key for key, each in self.decisions.items() if not (each.restored or each.skipped)]
         return [key for key, record in self.records.items() if RESULT not in record.checkpoints]
 
     def caught_up(self, records: Mapping[str, TaskRecord], workflow_id: str) -> Plan:
@@ -134,4 +144,12 @@ def make_plan(definition: Definition, mode: str, params: Mapping[str, Any], iden
     applied, graph = draw(definition, mode, params)
     if identities.strict:
         check_identities(graph, identities)
-    return Plan(definition.name, definition.version, applied, graph, params, identities)
+    return Plan(
+        definition.name,
+        definition.version,
+        applied,
+        graph,
+        params,
+        identities,
+        reactions=definition.reactions,
+    )

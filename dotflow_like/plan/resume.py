@@ -7,7 +7,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from dotflow_like.errors import CodeChanged, FingerprintError, InputChanged
+from dotflow_like.model.metadata import SIGNAL, SIGNAL_REASON
 from dotflow_like.model.records import RESULT, TaskRecord
+from dotflow_like.model.signals import Finish
 from dotflow_like.model.status import AttemptStatus, OnChange
 from dotflow_like.plan.identity import Identities, Identity
 from dotflow_like.plan.inputs import Source
@@ -20,7 +22,10 @@ __all__ = [
     "OnChanges",
     "decide",
     "decide_items",
+    "is_finished",
+    "is_skipped",
     "recorded_keys",
+    "settled",
     "warnings_of",
 ]
 
@@ -33,12 +38,14 @@ class Decision(NamedTuple):
         discard: what is recorded of it is no longer valid.
         reason: why.
         doubtful: it is restored though its inputs or code changed.
+        skipped: it has been skipped, and stays so.
     """
 
     restored: bool
     discard: bool
     reason: str
     doubtful: bool = False
+    skipped: bool = False
 
 
 class OnChanges(NamedTuple):
@@ -198,6 +205,8 @@ def _decide(
 ) -> Decision:
     checkpoint = None if record is None else record[2].get(RESULT)  # by place: there may be 100,000 of them
     if record is None or checkpoint is None:
+        if record is not None and is_skipped(record):
+            return Decision(False, False, _why_skipped(record), skipped=True)
         return Decision(False, False, _why_missing(record))
     _, _, _, inputs, code = checkpoint
     identity = identities.of(today)
@@ -281,6 +290,47 @@ def _reads(node: Node, key: str) -> bool:
     if node.edges[key] == Rule.NEEDS:
         return True
     return node.takes_previous and node.previous is not None and node.previous.key == key
+
+
+def is_skipped(record: TaskRecord) -> bool:
+    """Return whether a task was skipped, and nothing has been discarded since."""
+    last = record.attempts[-1] if record.attempts else None
+    return last is not None and last.status is AttemptStatus.SKIPPED and last.generation == record.generation
+
+
+def is_finished(decisions: Mapping[str, Decision], records: Mapping[str, TaskRecord]) -> bool:
+    """Return whether a task whose result is kept has said that the run is done."""
+    return any(
+        decision.restored and records[key].attempts[-1].metadata.get(SIGNAL) == Finish.word
+        for key, decision in decisions.items()
+        if key in records
+    )
+
+
+def settled(graph: Graph, decisions: Mapping[str, Decision]) -> bool:
+    """Return whether nothing of a run is left to do: all is restored, skipped, or needs what was skipped."""
+    without = {key for key, decision in decisions.items() if decision.skipped and key in graph}
+    todo = list(without)
+    while todo:
+        for follower in graph[todo.pop()].followers:
+            needed = any(follower.edges.get(key) == Rule.NEEDS for key in without)
+            if needed and follower.key not in without:
+                without.add(follower.key)
+                todo.append(follower.key)
+    return all(
+        node.key in without
+        # what a map over a result has to run is known only when that is read
+        or (
+            not (node.is_map and node.items is None)
+            and all(decisions[unit.key].restored or decisions[unit.key].skipped for unit in _units(node))
+        )
+        for node in graph.values()
+    )
+
+
+def _why_skipped(record: TaskRecord) -> str:
+    metadata = record.attempts[-1].metadata
+    return str(metadata.get(SIGNAL_REASON) or metadata.get(SIGNAL) or "it was skipped")
 
 
 def _why_missing(record: TaskRecord | None) -> str:

@@ -6,18 +6,20 @@ what came too late was discarded. If one change of a transaction is not legal, a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from sqlite3 import Cursor, IntegrityError
 from typing import Any, Final, cast
 
-from dotflow_like.errors import CodecError, CorruptCheckpoint
+from dotflow_like.errors import ClaimLost, CodecError, CorruptCheckpoint
 from dotflow_like.model.records import (
     RESULT,
     Attempt,
     Checkpoint,
     Discard,
     Reference,
+    Request,
     RunRecord,
     TaskRecord,
     made,
@@ -25,6 +27,7 @@ from dotflow_like.model.records import (
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus, check_move
 from dotflow_like.record import sql_statements as sql
 from dotflow_like.record.journal import (
+    OPEN,
     Change,
     Claim,
     Codec,
@@ -38,6 +41,7 @@ from dotflow_like.record.journal import (
     recovered,
 )
 from dotflow_like.record.locks import RunLocks
+from dotflow_like.record.rows import request_from, request_row
 from dotflow_like.record.sql_rows import (
     attempt_from,
     attempts_from,
@@ -98,13 +102,15 @@ class SqlJournal(Journal):
             row = cursor.execute(sql.SELECT_RUN, (workflow_id,)).fetchone()
             if row is None:
                 raise self._gone(workflow_id)
-            run = self._run_from(row)
+            run = self._run_from(row, params=False)
             check_unclaimed(run, after)
             self._check_attempts(cursor, run)
             found = cursor.execute(sql.SELECT_STATUSES, (workflow_id, run.fence)).fetchall()
             statuses = {status_of(f"an attempt of run {workflow_id}", status) for (status,) in found}
             mine = claimed(run, owner, at, crashes_of(run, statuses, anew=anew))
-            self._write_run(cursor, mine)
+            _write_run(cursor, mine)
+            if run.status not in OPEN:
+                cursor.execute(sql.FORGET_REQUEST, (workflow_id,))
             for left in cursor.execute(sql.SELECT_LEFT, (workflow_id,)).fetchall():
                 _write_attempt(cursor, recovered(attempt_from(path, workflow_id, left), at))
             self._place = self.database.place
@@ -112,9 +118,9 @@ class SqlJournal(Journal):
 
         return self.database.write(work)
 
-    def run(self, workflow_id: str) -> RunRecord | None:
+    def run(self, workflow_id: str, *, params: bool = True) -> RunRecord | None:
         (found,) = self.database.read(sql.SELECT_RUN, parameters=(workflow_id,), within=self._place)
-        return self._run_from(found[0]) if found else None
+        return self._run_from(found[0], params=params) if found else None
 
     def find(self, workflow: str, idempotency_key: str) -> str | None:
         (found,) = self.database.read(sql.FIND, parameters=(workflow, idempotency_key))
@@ -133,42 +139,66 @@ class SqlJournal(Journal):
         (found,) = self.database.read(sql.SELECT_KEYS, parameters=(workflow_id,), within=self._place)
         return [key for (key,) in found]
 
-    def commit(self, claim: Claim, changes: Sequence[Change]) -> None:
+    def commit(self, claim: Claim, changes: Sequence[Change], *, lazily: bool = False) -> None:
         def work(cursor: Cursor) -> bool:
             found = cursor.execute(sql.SELECT_FENCE, (claim.workflow_id,)).fetchone()
             if found is None or found[0] != claim.fence:
                 self._discard_late(cursor, claim, changes)
                 return False
-            results = {each[0]: each for each in changes if type(each) is Checkpoint and each[1] == RESULT}
-            for change in changes:
-                if type(change) is Attempt:
-                    # a result goes into the row of the attempt that made it, with its end
-                    result = results.pop(change[1], None) if change[3] is _COMPLETED else None
-                    value = _NO_VALUE if result is None else self._value(claim.workflow_id, result)
-                    _write_attempt(cursor, change, value)
-                elif type(change) is Checkpoint:
-                    task = claim.workflow_id, change.task_id
-                    if change.name != RESULT:
-                        value = self._value(claim.workflow_id, change)
-                        cursor.execute(sql.KEEP, (*task, change.name, *value))
-                    elif change.task_id in results:
-                        value = self._value(claim.workflow_id, change)
-                        cursor.execute(sql.KEEP_RESULT, (*value, *task, *task))
-                elif type(change) is Discard:
-                    task = claim.workflow_id, change.task_id
-                    cursor.execute(sql.DROP_CHECKPOINTS, task)
-                    cursor.execute(sql.DISCARD, task * 2)
-                elif type(change) is RunRecord:
-                    self._write_run(cursor, change)
+            self._write(cursor, claim.workflow_id, changes)
             return True
 
         # a run does not end unseen in a file that is gone
         routine = not changes or type(changes[-1]) is not RunRecord
-        if not self.database.write(work, self._place, routine=routine):
-            run = self.run(claim.workflow_id)
-            if run is None:
-                raise self._gone(claim.workflow_id)
-            raise claim_lost(claim, run)
+        if not self.database.write(work, self._place, routine=routine, lazily=lazily):
+            raise self._claim_lost(claim)
+
+    def end(self, claim: Claim, changes: Sequence[Change], answered: Request | None = None) -> bool:
+        def work(cursor: Cursor) -> bool | None:
+            fence, waiting = self._waiting(cursor, claim.workflow_id)
+            if fence != claim.fence:
+                self._discard_late(cursor, claim, changes)
+                return None
+            if waiting is not None and waiting != _request_text(answered):
+                return False
+            self._write(cursor, claim.workflow_id, changes)
+            if waiting is not None:
+                cursor.execute(sql.FORGET_REQUEST, (claim.workflow_id,))
+            return True
+
+        ended = self.database.write(work, self._place)
+        if ended is None:
+            raise self._claim_lost(claim)
+        return ended
+
+    def ask(self, workflow_id: str, request: Request, instead_of: Request | None = None) -> bool:
+        values = _request_text(request), workflow_id, _request_text(instead_of)
+        return self.database.write(lambda cursor: cursor.execute(sql.ASK, values).rowcount == 1, self._place)
+
+    def asked(self, workflow_id: str) -> Request | None:
+        (found,) = self.database.read(sql.SELECT_REQUEST, parameters=(workflow_id,), within=self._place)
+        text = found[0][1] if found else None
+        if text is None:
+            return None
+        try:
+            return request_from(json.loads(text))
+        except (ValueError, TypeError, KeyError) as error:
+            raise damaged(self.database.path, f"what is asked of run {workflow_id}", error) from error
+
+    def answer(self, claim: Claim, request: Request) -> bool:
+        def work(cursor: Cursor) -> bool | None:
+            fence, waiting = self._waiting(cursor, claim.workflow_id)
+            if fence != claim.fence:
+                return None
+            if waiting != _request_text(request):
+                return False
+            cursor.execute(sql.FORGET_REQUEST, (claim.workflow_id,))
+            return True
+
+        answered = self.database.write(work, self._place)
+        if answered is None:
+            raise self._claim_lost(claim)
+        return answered
 
     def reference(self, workflow_id: str, key: str, name: str) -> Reference:
         reference: Stored = made(Stored, (self, workflow_id, key, name))
@@ -203,37 +233,63 @@ class SqlJournal(Journal):
 
     def _run_values(self, run: RunRecord) -> tuple[Any, ...]:
         params = self.codec.encode(dict(run.params))
-        reason = None if run.reason is None else bindable(run.reason)
         created = run.created_at.isoformat()
         sum_ = sum_of_run(params, run.workflow_id, run.workflow, run.version, created, run.idempotency_key)
         return (
-            run.workflow_id, run.workflow, run.version, str(run.mode), str(run.status), reason,
-            created, text_of(run.started_at), text_of(run.finished_at), run.owner, run.fence,
-            run.crashes, run.idempotency_key, readable(params), sum_,
+            run.workflow_id, run.workflow, run.version, created, run.idempotency_key, readable(params), sum_,
+            *_state_values(run),
         )  # fmt: skip
 
-    def _run_from(self, row: Sequence[Any]) -> RunRecord:
+    def _run_from(self, row: Sequence[Any], *, params: bool) -> RunRecord:
         (
-            workflow_id, workflow, version, mode, status, reason, created, started, finished, owner, fence,
-            crashes, key, params, sum_,
+            workflow_id, workflow, version, created, key, given, sum_,
+            mode, status, reason, started, finished, owner, fence, crashes,
         ) = row  # fmt: skip
         try:
-            if sum_ != sum_of_run(params, workflow_id, workflow, version, created, key):
+            if sum_ != sum_of_run(given, workflow_id, workflow, version, created, key):
                 raise ValueError("it does not match its checksum")
             if type(fence) is not int or type(crashes) is not int:
                 raise TypeError("a number in it is none")
             return RunRecord(
-                workflow_id, workflow, version, self.codec.decode(params), mode, RunStatus(status),
+                workflow_id, workflow, version, self.codec.decode(given) if params else {}, mode, RunStatus(status),
                 datetime.fromisoformat(created), None if reason is None else whole(reason), time_of(started),
                 time_of(finished), owner, fence, crashes, key,
             )  # fmt: skip
         except (ValueError, TypeError, AttributeError) as error:
             raise damaged(self.database.path, f"run {workflow_id}", error) from error
 
-    def _write_run(self, cursor: Cursor, run: RunRecord) -> None:
-        cursor.execute(sql.UPDATE_RUN, (*self._run_values(run), run.workflow_id))
+    def _waiting(self, cursor: Cursor, workflow_id: str) -> tuple[int, str | None]:
+        """Return the fence of a run, -1 if its row is gone, and what is asked of it."""
+        found = cursor.execute(sql.SELECT_REQUEST, (workflow_id,)).fetchone()
+        return (-1, None) if found is None else found
 
     # Tasks
+
+    def _write(self, cursor: Cursor, workflow_id: str, changes: Sequence[Change]) -> None:
+        results = {each[0]: each for each in changes if type(each) is Checkpoint and each[1] == RESULT}
+        for change in changes:
+            if type(change) is Attempt:
+                # a result goes into the row of the attempt that made it, with its end
+                result = results.pop(change[1], None) if change[3] is _COMPLETED else None
+                value = _NO_VALUE if result is None else self._value(workflow_id, result)
+                _write_attempt(cursor, change, value)
+            elif type(change) is Checkpoint:
+                task = workflow_id, change.task_id
+                if change.name != RESULT:
+                    if change.value is None:
+                        cursor.execute(sql.DROP, (*task, change.name))
+                    else:
+                        value = self._value(workflow_id, change)
+                        cursor.execute(sql.KEEP, (*task, change.name, *value))
+                elif change.task_id in results:
+                    value = self._value(workflow_id, change)
+                    cursor.execute(sql.KEEP_RESULT, (*value, *task, *task))
+            elif type(change) is Discard:
+                task = workflow_id, change.task_id
+                cursor.execute(sql.DROP_CHECKPOINTS, task)
+                cursor.execute(sql.DISCARD, task * 2)
+            elif type(change) is RunRecord:
+                _write_run(cursor, change)
 
     def _value(self, workflow_id: str, checkpoint: Checkpoint) -> tuple[Any, ...]:
         key, name, value, given, code = checkpoint
@@ -312,8 +368,28 @@ class SqlJournal(Journal):
             except (ValueError, TypeError) as error:
                 raise damaged(path, f"attempt {workflow_id}/{key}/{number}", error) from error
 
+    def _claim_lost(self, claim: Claim) -> ClaimLost | CorruptCheckpoint:
+        run = self.run(claim.workflow_id, params=False)
+        return self._gone(claim.workflow_id) if run is None else claim_lost(claim, run)
+
     def _gone(self, workflow_id: str) -> CorruptCheckpoint:
         return corrupt(self.database.path, f"the row of run {workflow_id} is gone")
+
+
+def _request_text(request: Request | None) -> str | None:
+    return None if request is None else encode_json(request_row(request))
+
+
+def _state_values(run: RunRecord) -> tuple[Any, ...]:
+    reason = None if run.reason is None else bindable(run.reason)
+    return (
+        str(run.mode), str(run.status), reason, text_of(run.started_at), text_of(run.finished_at), run.owner,
+        run.fence, run.crashes,
+    )  # fmt: skip
+
+
+def _write_run(cursor: Cursor, run: RunRecord) -> None:
+    cursor.execute(sql.UPDATE_RUN, (*_state_values(run), run.workflow_id))
 
 
 def _write_attempt(cursor: Cursor, attempt: Attempt, value: tuple[Any, ...] = _NO_VALUE) -> None:

@@ -2,7 +2,7 @@
 
 | table | a row is |
 |---|---|
-| `workflow_runs` | a run |
+| `workflow_runs` | a run, and what somebody outside asks of it |
 | `task_attempts` | an attempt: audit record, lock and idempotency key in one, and what it returned |
 | `checkpoints` | a named value that a task has saved while it ran |
 | `schema_version` | a migration that was applied |
@@ -19,14 +19,18 @@ from __future__ import annotations
 from typing import Final
 
 from dotflow_like.model.status import ATTEMPT_MOVES, AttemptStatus
+from dotflow_like.record.journal import OPEN as OPEN_RUN
 
 __all__ = [
+    "ASK",
     "ATTEMPT",
     "DISCARD",
     "DISCARD_LATE",
+    "DROP",
     "DROP_CHECKPOINTS",
     "END",
     "FIND",
+    "FORGET_REQUEST",
     "INSERT_RUN",
     "KEEP",
     "KEEP_RESULT",
@@ -37,6 +41,7 @@ __all__ = [
     "SELECT_FENCE",
     "SELECT_KEYS",
     "SELECT_LEFT",
+    "SELECT_REQUEST",
     "SELECT_RESULT",
     "SELECT_RUN",
     "SELECT_STATUSES",
@@ -111,20 +116,23 @@ MIGRATIONS: Final = (
             PRIMARY KEY (workflow_id, task_id, name)
         ) WITHOUT ROWID""",
     ),
+    ("ALTER TABLE workflow_runs ADD COLUMN request TEXT",),
 )
-"""For each version of the schema the statements that make it from the one before; each can be repeated."""
+"""For each version of the schema the statements that make it from the one before, in one transaction."""
 
 
 # Runs
 
 _RUN: Final = (
-    "workflow_id, workflow, version, mode, status, reason, created_at, started_at, finished_at, owner, fence, "
-    "crashes, idempotency_key, params, params_sum"
+    "workflow_id, workflow, version, created_at, idempotency_key, params, params_sum, mode, status, reason, "
+    "started_at, finished_at, owner, fence, crashes"
 )
 _MARKS: Final = ", ".join("?" * 15)
 INSERT_RUN: Final = f"INSERT INTO workflow_runs ({_RUN}) VALUES ({_MARKS}) ON CONFLICT DO NOTHING"
+_IS_OPEN: Final = "status IN (" + ", ".join(f"'{each}'" for each in OPEN_RUN) + ")"
 UPDATE_RUN: Final = (
-    f"UPDATE workflow_runs SET ({_RUN}) = ({_MARKS}), "
+    "UPDATE workflow_runs SET mode = ?, status = ?, reason = ?, started_at = ?, finished_at = ?, owner = ?, "
+    "fence = ?, crashes = ?, "
     "attempts = (SELECT count(*) FROM task_attempts AS each WHERE each.workflow_id = workflow_runs.workflow_id) "
     "WHERE workflow_id = ?"
 )
@@ -133,6 +141,10 @@ SELECT_RUN: Final = (
     f"SELECT {_RUN.replace('params,', 'CAST(params AS BLOB),')} FROM workflow_runs WHERE workflow_id = ?"
 )
 SELECT_FENCE: Final = "SELECT fence FROM workflow_runs WHERE workflow_id = ?"
+# what is asked of it: see `rows.request_row`
+ASK: Final = f"UPDATE workflow_runs SET request = ? WHERE workflow_id = ? AND {_IS_OPEN} AND request IS ?"
+FORGET_REQUEST: Final = "UPDATE workflow_runs SET request = NULL WHERE workflow_id = ?"
+SELECT_REQUEST: Final = "SELECT fence, request FROM workflow_runs WHERE workflow_id = ?"
 FIND: Final = "SELECT workflow_id FROM workflow_runs WHERE workflow = ? AND idempotency_key = ?"
 
 # Attempts
@@ -190,6 +202,7 @@ _VALUE: Final = "inputs = ?, code = ?, codec = ?, sum = ?, value = ?"
 _LAST: Final = "(SELECT max(number) FROM task_attempts WHERE workflow_id = ? AND task_id = ?)"
 _TASK: Final = "workflow_id = ? AND task_id = ?"
 KEEP: Final = "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+DROP: Final = f"DELETE FROM checkpoints WHERE {_TASK} AND name = ?"
 KEEP_RESULT: Final = f"UPDATE task_attempts SET {_VALUE} WHERE {_TASK} AND number = {_LAST}"
 DROP_CHECKPOINTS: Final = f"DELETE FROM checkpoints WHERE {_TASK}"
 DISCARD: Final = (

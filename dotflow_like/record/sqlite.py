@@ -96,7 +96,12 @@ class Database:
             _all.add(self)
 
     def write(
-        self, work: Callable[[sqlite3.Cursor], T], within: Place | None = None, *, routine: bool = False
+        self,
+        work: Callable[[sqlite3.Cursor], T],
+        within: Place | None = None,
+        *,
+        routine: bool = False,
+        lazily: bool = False,
     ) -> T:
         """Return what `work` returns, which runs in a transaction: all of it is written, or nothing.
 
@@ -106,6 +111,7 @@ class Database:
                 that is there, or a new one.
             routine: it is one of many, for which a quicker look at the file has to do: it sees that the file is
                 gone, not that it was moved, or that the lock's is gone.
+            lazily: do not wait for the disk, which the next write that does waits for.
 
         Raises:
             StorageError: it could not be written; the message names the file and the reason.
@@ -124,6 +130,8 @@ class Database:
                     try:
                         if self._is_in_place(routine=routine) and (within is None or within == self.place):
                             cursor = connection.cursor()  # one for all of it: each takes its time
+                            if lazily:
+                                connection.execute("PRAGMA synchronous=NORMAL")
                             cursor.execute("BEGIN IMMEDIATE")
                             try:
                                 result = work(cursor)
@@ -132,6 +140,9 @@ class Database:
                                 cursor.close()  # the error keeps it, and it would keep the file open
                                 self._roll_back(connection)
                                 raise
+                            finally:
+                                if lazily and connection is self._connection:
+                                    connection.execute(f"PRAGMA synchronous={SYNCHRONOUS[self._durability]}")
                             return result
                     finally:
                         self._writing.release()

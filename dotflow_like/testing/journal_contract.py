@@ -115,12 +115,12 @@ class JournalContract(Values, Ownership, AtOnce):
             assert journal.attempts(run.workflow_id) == []
 
     @pytest.mark.parametrize("status", RunStatus)
-    def test_a_run_reads_back_exactly_as_its_owner_wrote_it(self, bench: Bench, status: RunStatus) -> None:
+    def test_where_a_run_is_reads_back_exactly_as_its_owner_wrote_it(
+        self, bench: Bench, status: RunStatus
+    ) -> None:
         claim = bench.claimed(idempotency_key="key")
         run = replace(
             bench.row(),
-            version=None,
-            params={"n": (1, [AT])},
             mode="parallel",
             status=status,
             reason=ODD_TEXT,
@@ -132,6 +132,29 @@ class JournalContract(Values, Ownership, AtOnce):
         bench.journal.commit(claim, [replace(run, reason=None, finished_at=None)])
         assert bench.row() == replace(run, reason=None, finished_at=None)
         assert bench.another().find("census", "key") == "run"
+
+    def test_what_a_run_was_created_with_never_changes(self, bench: Bench) -> None:
+        claim = bench.claimed(idempotency_key="key", params={"n": (1, [AT])})
+        before = bench.row()
+        assert before.params == {"n": (1, [AT])}
+        changes: dict[str, Any] = {"workflow": "other", "version": "8", "params": {}, "created_at": LATER}
+        changes["idempotency_key"] = "another"
+        bench.journal.commit(claim, [replace(before, reason="a change", **changes)])
+        assert bench.row() == replace(before, reason="a change")
+        assert bench.journal.end(
+            claim, [replace(before, status=RunStatus.FAILED, finished_at=LATER, **changes)]
+        )
+        assert bench.row() == replace(before, status=RunStatus.FAILED, finished_at=LATER)
+        assert bench.another().claim("run", "heir", LATER).fence == 2
+        assert bench.row().params == {"n": (1, [AT])}
+        assert bench.another().find("census", "key") == "run"
+
+    def test_a_run_is_read_with_its_params_or_without(self, bench: Bench) -> None:
+        bench.claimed(params={"n": 1})
+        for journal in bench.several(2):
+            assert journal.run("run", params=False) == replace(bench.row(), params={})
+            assert journal.run("run", params=True) == journal.run("run") == bench.row()
+            assert journal.run("another", params=False) is None
 
     def test_a_known_id_is_not_created_again_and_stays_as_it_is(self, bench: Bench) -> None:
         claim = bench.claimed()

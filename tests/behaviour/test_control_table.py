@@ -166,7 +166,7 @@ ROWS = {
     "`run_if` does not hold": Row(
         body(nothing, run_if=not_first), (SKIPS,), "skipped", signal=("skip", "run_if")
     ),
-    "`ctx.retry()`": Row(
+    "`ctx.retry()`, twice": Row(
         body(lambda ctx: ctx.retry("why"), until=2), (("completed", "retried"), ("completed", "retried"), RETURNS)
     ),
     "`ctx.pause()`": Row(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from threading import Event, RLock
@@ -17,12 +18,14 @@ from dotflow_like.model.records import (
     Checkpoint,
     Discard,
     Reference,
+    Request,
     RunRecord,
     TaskError,
     TaskRecord,
 )
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus
 from dotflow_like.record.journal import (
+    OPEN,
     Change,
     Claim,
     Journal,
@@ -32,6 +35,7 @@ from dotflow_like.record.journal import (
     crashes_of,
     is_late,
     recovered,
+    restated,
 )
 from dotflow_like.testing import JournalContract
 from dotflow_like.testing.journal_bench import AT, Bench, run_record
@@ -45,6 +49,7 @@ class PlainJournal(Journal):
         self.lock = RLock()
         self.runs: dict[str, RunRecord] = {}
         self.records: dict[str, dict[str, TaskRecord]] = {}
+        self.requests: dict[str, Request] = {}
 
     def create(self, run: RunRecord) -> bool:
         with self.lock:
@@ -61,12 +66,15 @@ class PlainJournal(Journal):
             statuses = {each.status for each in attempts if each.fence == run.fence}
             mine = claimed(run, owner, at, self.crashes(run, statuses, anew))
             self.runs[workflow_id] = self.taken(mine)
+            if self.forgets(run):
+                self.requests.pop(workflow_id, None)
             for key, record in records.items():
                 records[key] = self.recover(record, at)
             return Claim(workflow_id, owner, mine.fence, mine.crashes)
 
-    def run(self, workflow_id: str) -> RunRecord | None:
-        return self.runs.get(workflow_id)
+    def run(self, workflow_id: str, *, params: bool = True) -> RunRecord | None:
+        found = self.runs.get(workflow_id)
+        return found if found is None or params else replace(found, params={})
 
     def find(self, workflow: str, idempotency_key: str) -> str | None:
         wanted = workflow, idempotency_key
@@ -83,7 +91,7 @@ class PlainJournal(Journal):
         with self.lock:
             return list(self.records[workflow_id])
 
-    def commit(self, claim: Claim, changes: Sequence[Change]) -> None:
+    def commit(self, claim: Claim, changes: Sequence[Change], *, lazily: bool = False) -> None:
         with self.lock:
             records = self.records[claim.workflow_id]
             by_task: dict[str, list[Change]] = {}
@@ -97,7 +105,34 @@ class PlainJournal(Journal):
             self.write(claim, records, by_task)
             for change in changes:
                 if isinstance(change, RunRecord):
-                    self.runs[claim.workflow_id] = change
+                    self.runs[claim.workflow_id] = self.restated(self.runs[claim.workflow_id], change)
+
+    def end(self, claim: Claim, changes: Sequence[Change], answered: Request | None = None) -> bool:
+        with self.lock:
+            if self.owns(claim) and not self.may_end(self.requests.get(claim.workflow_id), answered):
+                return False
+            self.commit(claim, changes)
+            self.requests.pop(claim.workflow_id, None)
+            return True
+
+    def ask(self, workflow_id: str, request: Request, instead_of: Request | None = None) -> bool:
+        with self.lock:
+            if self.runs[workflow_id].status not in OPEN or self.requests.get(workflow_id) != instead_of:
+                return False
+            self.requests[workflow_id] = request
+            return True
+
+    def asked(self, workflow_id: str) -> Request | None:
+        return self.requests.get(workflow_id)
+
+    def answer(self, claim: Claim, request: Request) -> bool:
+        with self.lock:
+            if not self.owns(claim):
+                raise claim_lost(claim, self.runs[claim.workflow_id])
+            if self.requests.get(claim.workflow_id) != request:
+                return False
+            del self.requests[claim.workflow_id]
+            return True
 
     def reference(self, workflow_id: str, key: str, name: str) -> Reference:
         found: Reference = self.records[workflow_id][key].checkpoints[name].value
@@ -119,6 +154,15 @@ class PlainJournal(Journal):
 
     def owns(self, claim: Claim) -> bool:
         return self.runs[claim.workflow_id].fence == claim.fence
+
+    def forgets(self, run: RunRecord) -> bool:
+        return run.status not in OPEN
+
+    def may_end(self, waiting: Request | None, answered: Request | None) -> bool:
+        return waiting in (None, answered)
+
+    def restated(self, run: RunRecord, change: RunRecord) -> RunRecord:
+        return restated(run, change)
 
     def noted(self, record: TaskRecord, late: list[Change], claim: Claim) -> TaskRecord:
         discarded = AttemptOutcome.DISCARDED
@@ -305,7 +349,7 @@ class WritesResultsAfterAttempts(PlainJournal):
         self.window = Event()
         self.windows = 100
 
-    def commit(self, claim: Claim, changes: Sequence[Change]) -> None:
+    def commit(self, claim: Claim, changes: Sequence[Change], *, lazily: bool = False) -> None:
         super().commit(claim, [each for each in changes if not isinstance(each, Checkpoint)])
         self.let_others_look()
         super().commit(claim, [each for each in changes if isinstance(each, Checkpoint)])
@@ -324,7 +368,7 @@ class WritesResultsAfterAttempts(PlainJournal):
 
 
 class WritesTaskByTask(WritesResultsAfterAttempts):
-    def commit(self, claim: Claim, changes: Sequence[Change]) -> None:
+    def commit(self, claim: Claim, changes: Sequence[Change], *, lazily: bool = False) -> None:
         for change in changes:
             PlainJournal.commit(self, claim, [change])
             self.let_others_look()
@@ -333,7 +377,7 @@ class WritesTaskByTask(WritesResultsAfterAttempts):
 class LetsAFormerOwnerFinish(PlainJournal):
     """A commit that has begun is written although the run is claimed meanwhile."""
 
-    def commit(self, claim: Claim, changes: Sequence[Change]) -> None:
+    def commit(self, claim: Claim, changes: Sequence[Change], *, lazily: bool = False) -> None:
         owned = self.owns(claim)
         time.sleep(0.002)
         with self.lock:
