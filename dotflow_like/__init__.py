@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from dotflow_like.report.observers import Metrics, Tracer
     from dotflow_like.report.result import TaskRun
     from dotflow_like.run import Run
+    from dotflow_like.steer import cancel, pause, resume, skip
 
 __all__ = [
     "ANY",
@@ -122,7 +123,11 @@ __all__ = [
     "UnknownMode",
     "WorkerDied",
     "Workflow",
+    "cancel",
+    "pause",
     "register",
+    "resume",
+    "skip",
     "task",
 ]
 
@@ -141,6 +146,7 @@ _PLACES = {
     "report.observers": ("Metrics", "Tracer"),
     "report.result": ("TaskRun",),
     "run": ("Run",),
+    "steer": ("cancel", "pause", "resume", "skip"),
 }
 _PLACE_OF = dict.fromkeys(__all__, "errors") | {
     name: place for place, names in _PLACES.items() for name in names

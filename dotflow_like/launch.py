@@ -25,6 +25,7 @@ from dotflow_like.plan.identity import Identities
 from dotflow_like.plan.plan import Plan, make_plan
 from dotflow_like.plan.resume import OnChanges, recorded_keys
 from dotflow_like.record.journal import Claim, Journal
+from dotflow_like.record.steering import new_owner
 from dotflow_like.report.logs import warn
 from dotflow_like.report.observers import fan_out, observers_of
 from dotflow_like.run import Run
@@ -121,7 +122,7 @@ def _own(
         undo: gives back what was taken.
         in_thread: the run will be in a thread.
     """
-    key, owner, given = order.idempotency_key, _owner(), order.workflow_id
+    key, owner, given = order.idempotency_key, new_owner(), order.workflow_id
     while True:
         order.workflow_id = given
         plan, row = plan_for(definition, order, journal)
@@ -257,7 +258,7 @@ def _look_at(run: Run, definition: Definition, order: Order, journal: Journal) -
         if other:
             warn(_other_inputs(order, other), workflow_id=order.workflow_id)
     run._prepare(plan, order.workflow_id, order.config, order.on_success, order.on_failure)
-    run._watch = Watch(run, plan, journal, _owner(), keep_going=order.keep_going)
+    run._watch = Watch(run, plan, journal, new_owner(), keep_going=order.keep_going)
     run._watch.look()
 
 
@@ -302,11 +303,6 @@ def _end(run: Run, workflow: str, control: Control, *, resumable: bool) -> None:
 
         report_interrupt(run, workflow, resumable=resumable)
         raise control.error()
-
-
-def _owner() -> str:
-    host = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
-    return f"{host}:{os.getpid()}:{os.urandom(4).hex()}"
 
 
 def _new_id() -> str:

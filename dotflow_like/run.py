@@ -6,9 +6,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
-from dotflow_like.errors import RunInProgress
 from dotflow_like.execute.background import settled
 from dotflow_like.execute.control import Control, Stop, stopped_by_signals
+from dotflow_like.model.signals import Cancel, Pause
 from dotflow_like.model.status import RunStatus
 from dotflow_like.report.result import RunView
 
@@ -79,33 +79,30 @@ class Run(RunView):
     def _note_raised(self, error: BaseException) -> None:
         self._raised = error
 
-    def cancel(self) -> bool:
+    def cancel(self, reason: str | None = None) -> bool:
         """Ask the run to end as cancelled: nothing new starts, and what runs has the grace to end.
 
+        Args:
+            reason: why; it is recorded. Default `cancelled`.
+
         Returns:
             False when the run has ended already; nothing changes then.
-
-        Raises:
-            RunInProgress: it is a view of a run that another process executes.
         """
-        return self._ask(Stop(RunStatus.CANCELLED, "cancelled"))
+        return self._ask(Cancel(reason))
 
-    def pause(self) -> bool:
+    def pause(self, reason: str | None = None) -> bool:
         """Ask the run to end as paused, to be resumed later: as `cancel`, but for the name of it.
 
+        Args:
+            reason: why; it is recorded. Default `paused`.
+
         Returns:
             False when the run has ended already; nothing changes then.
-
-        Raises:
-            RunInProgress: it is a view of a run that another process executes.
         """
-        return self._ask(Stop(RunStatus.PAUSED, "paused"))
+        return self._ask(Pause(reason))
 
-    def _ask(self, stop: Stop) -> bool:
-        if self._watch is None:
-            return self._control.ask(stop)
-        if self._watch.goes_on():
-            raise RunInProgress(
-                f"run {self.workflow_id} is executed elsewhere, and this is a view of it: stop it there"
-            )
-        return False
+    def _ask(self, signal: Cancel | Pause) -> bool:
+        if self._watch is not None:
+            return self._watch.ask(signal)
+        status = RunStatus.CANCELLED if isinstance(signal, Cancel) else RunStatus.PAUSED
+        return self._control.ask(Stop(status, signal.reason or status))

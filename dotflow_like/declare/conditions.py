@@ -22,6 +22,8 @@ _ASKS: Final[Mapping[str, tuple[type[Signal], bool]]] = {
 }
 """By word: what a condition asks for, and the answer at which it does."""
 
+_OWN = __name__.partition(".")[0]
+
 
 @dataclass(frozen=True, repr=False)
 class Condition:
@@ -85,6 +87,11 @@ def condition_from(word: str, value: Any, where: str) -> Condition:
         DeclarationError: it is neither a bool nor a function that returns one; the message begins with `where`.
     """
     way = "give True, False, or a function that returns one of them"
+    if type(value).__module__.partition(".")[0] == _OWN:
+        raise DeclarationError(
+            f"{where}: {word} is {value!r}, and no task is called here; give a function with a parameter, as in "
+            f"{word}=lambda found: not found, and fill that with the task's result: .bind(found=...)"
+        )
     if not isinstance(value, bool) and (not callable(value) or isinstance(value, type)):
         raise DeclarationError(f"{where}: {word} is {value!r}; {way}")
     if gives_later(value):

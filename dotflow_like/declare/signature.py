@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property, partial
+from functools import WRAPPER_ASSIGNMENTS, cached_property, partial
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -21,6 +21,7 @@ __all__ = [
     "accepts",
     "called",
     "gives_later",
+    "looks_of",
     "names_of",
     "signature_of",
     "takes_first",
@@ -115,6 +116,14 @@ def _signature_of(function: Callable[..., Any], method: bool) -> Signature:
         if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     )
     return Signature(fillable, any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters))
+
+
+def looks_of(fn: Any, name: str) -> dict[str, Any]:
+    """Return the attributes by which a wrapper looks like a function, as `functools.wraps` gives them."""
+    looks = {word: getattr(fn, word) for word in WRAPPER_ASSIGNMENTS if hasattr(fn, word)}
+    if "__annotations__" in WRAPPER_ASSIGNMENTS:  # before 3.14 the class's own would show through
+        looks.setdefault("__annotations__", {})
+    return {"__qualname__": name, "__module__": None} | looks | {"__name__": name, "__wrapped__": fn}
 
 
 def united(signatures: Iterable[Signature]) -> Signature:

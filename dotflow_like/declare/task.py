@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType, MethodType
 from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
+from dotflow_like.declare.classes import methods_of, signature_of_class
 from dotflow_like.declare.conditions import Condition, extended
 from dotflow_like.declare.options import Options, checked
 from dotflow_like.declare.reactions import NO_REACTIONS, Reactions
-from dotflow_like.declare.signature import Role, Signature, signature_of, united
+from dotflow_like.declare.signature import Role, Signature, looks_of, signature_of
 from dotflow_like.errors import DeclarationError
 from dotflow_like.model.policy import RetryPolicy
 
-__all__ = ["Task", "as_task", "listed_for", "refuse_tasks", "task"]
+__all__ = ["Task", "as_task", "listed_for", "task"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,6 +41,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "reactions": NO_REACTIONS,
     "conditions": (),
 }
+_SHOWN = {"reactions": "on_exception", "conditions": "skip_if or run_if"}
 
 
 class Task(Generic[P, R]):
@@ -95,11 +97,11 @@ class Task(Generic[P, R]):
             _DEFAULTS,
             fn=fn,
             name="lambda" if name == "<lambda>" else name,
-            methods=_methods_of(fn) if isinstance(fn, type) else (),
+            methods=methods_of(fn, Task) if isinstance(fn, type) else (),
             origin=None,
             _signature=None,
             _own_signature=None,
-            **_looks_of(fn, name),
+            **looks_of(fn, name),
         )
 
     def _derive(self, **changes: Any) -> Self:
@@ -110,7 +112,7 @@ class Task(Generic[P, R]):
     def _own_options(self) -> list[str]:
         own = {word: getattr(self, word) for word in _DEFAULTS}
         return [
-            word
+            _SHOWN.get(word, word)
             for word, default in _DEFAULTS.items()
             if own[word] is not default and (default is None or own[word] != default)
         ]
@@ -160,8 +162,10 @@ class Task(Generic[P, R]):
     def signature(self) -> Signature:
         """What the function wants to be given, and beside that its conditions."""
         if self._signature is None:
-            own = self.own_signature
-            found = extended(own, self.conditions) if self.conditions else own
+            methods = [each.fn for each in self.methods]
+            found = signature_of_class(self.fn, methods) if methods else signature_of(self.fn)
+            if self.conditions:
+                found = extended(found, self.conditions)
             self.__dict__["_signature"] = found  # a cache: the value it is taken from cannot change
             return found
         return self._signature
@@ -169,8 +173,10 @@ class Task(Generic[P, R]):
     @property
     def own_signature(self) -> Signature:
         """What the function wants to be given."""
+        if not self.conditions:
+            return self.signature
         if self._own_signature is None:
-            found = _class_signature(self) if self.methods else signature_of(self.fn)
+            found = self._derive(conditions=(), _signature=None).signature
             self.__dict__["_own_signature"] = found
             return found
         return self._own_signature
@@ -240,7 +246,6 @@ class Task(Generic[P, R]):
             TypeError: an option that does not exist, or two that contradict each other.
         """
         where = self.where
-        refuse_tasks(options, where)
         changes = checked(options, where, self.policy, self.reactions, self.conditions)
         if "conditions" not in changes:
             return self._derive(**changes)
@@ -311,7 +316,6 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         TypeError: an option that does not exist, or two that contradict each other.
     """
     if fn is None:
-        refuse_tasks(options, "@task")
         checked(options, "@task")  # a wrong word fails on its own line, not on the function's
         return lambda function: task(function, **options)
     made = as_task(fn, "task()") if isinstance(fn, str | Task) else Task(fn)
@@ -354,59 +358,6 @@ def _named(reference: str) -> Task[..., Any]:
     return found if isinstance(found, Task) else Task(found)
 
 
-def refuse_tasks(options: Mapping[str, Any], where: str) -> None:
-    """Refuse a task as a condition: what could be meant is its result, which only binding gives."""
-    for word, value in options.items():
-        if isinstance(value, Task) and word in ("skip_if", "run_if", "cancel_if"):
-            raise DeclarationError(
-                f"{where}: {word} is {value!r}, and no task is called here; give a function with a parameter, as in "
-                f"{word}=lambda found: not found, and fill that: .bind(found={value.name})"
-            )
-
-
-def _methods_of(cls: type) -> tuple[Task[..., Any], ...]:
-    found: dict[str, Any] = {}
-    for ancestor in reversed(cls.__mro__):
-        found.update(
-            {
-                name: value
-                for name, value in vars(ancestor).items()
-                if name in found or isinstance(value, Task)
-            }
-        )
-    methods = tuple(value for value in found.values() if isinstance(value, Task))
-    if not methods:
-        raise DeclarationError(
-            f"class {cls.__name__!r} has no task to run: decorate methods of it with @task"
-        )
-    for method in methods:
-        if isinstance(method.fn, staticmethod):
-            raise DeclarationError(
-                f"method {method.name!r} of class {cls.__name__!r} is a staticmethod: a decorated class runs its "
-                "methods on one instance; give it a self, or take @task from it"
-            )
-        if method._own_options():
-            raise DeclarationError(
-                f"method {method.name!r} of class {cls.__name__!r} has options of its own "
-                f"({', '.join(method._own_options())}): a decorated class is one task, give them to the class"
-            )
-    return methods
-
-
-def _class_signature(cls: Task[..., Any]) -> Signature:
-    made_by = vars(cls.fn).get("__init__") or cls.fn.__init__
-    own = signature_of(made_by, method=True) if made_by is not object.__init__ else Signature((), False)
-    return united([own, *(signature_of(method.fn, method=True) for method in cls.methods)])
-
-
-def _looks_of(fn: Any, name: str) -> dict[str, Any]:
-    """Return the attributes by which a task looks like its function, as `functools.wraps` gives them."""
-    looks = {word: getattr(fn, word) for word in functools.WRAPPER_ASSIGNMENTS if hasattr(fn, word)}
-    if "__annotations__" in functools.WRAPPER_ASSIGNMENTS:  # before 3.14 the class's own would show through
-        looks.setdefault("__annotations__", {})
-    return {"__qualname__": name, "__module__": None} | looks | {"__name__": name, "__wrapped__": fn}
-
-
 def listed_for(fn: Any) -> Task[..., Any] | None:
     """Return the task that stands in a module under the name of `fn`, so that a pickle cannot name `fn` itself."""
     module = getattr(fn, "__module__", None)
@@ -429,5 +380,5 @@ def _restore(state: dict[str, Any]) -> Task[..., Any]:
     state["bound"], state["mapped"] = MappingProxyType(state["bound"]), MappingProxyType(state["mapped"])
     made: Task[..., Any] = object.__new__(Task)
     name = getattr(state["fn"], "__name__", state["name"])
-    made.__dict__.update(_looks_of(state["fn"], name), **state, _signature=None, _own_signature=None)
+    made.__dict__.update(looks_of(state["fn"], name), **state, _signature=None, _own_signature=None)
     return made

@@ -9,7 +9,7 @@ from typing import Any
 
 from dotflow_like.declare.conditions import Condition, condition_from
 from dotflow_like.declare.reactions import OnException, Reactions, reactions_from
-from dotflow_like.declare.task import Task, as_task, refuse_tasks
+from dotflow_like.declare.task import Task, as_task
 from dotflow_like.errors import DeclarationError
 
 __all__ = ["Definition"]
@@ -66,7 +66,6 @@ class Definition:
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "version", version)
         where = f"workflow {name!r}"
-        refuse_tasks({"cancel_if": cancel_if}, where)
         condition = None if cancel_if is None else condition_from("cancel_if", cancel_if, where)
         object.__setattr__(self, "reactions", reactions_from(on_exception, where))
         object.__setattr__(self, "cancel_if", condition)

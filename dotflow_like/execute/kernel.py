@@ -299,7 +299,7 @@ class Kernel:
             self.control.ask(stop_for(request))
 
     def _answer(self, request: Request) -> None:
-        if self._requests is not None:
+        if self._requests is not None:  # else it came from this process
             self._requests.answer(request)
 
 

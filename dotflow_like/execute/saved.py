@@ -5,21 +5,28 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from dotflow_like.declare.task import Task
 from dotflow_like.errors import TaskCancelled
 from dotflow_like.model.places import Root
-from dotflow_like.model.records import RESULT, Checkpoint, Held, Reference
+from dotflow_like.model.records import RESULT, Attempt, Checkpoint, Held, Reference
 from dotflow_like.record.journal import Change, Claim, Encoded, Journal
-
-if TYPE_CHECKING:
-    from dotflow_like.execute.call import Call
 
 __all__ = ["Kept", "Store"]
 
 _ATOMIC = frozenset((type(None), bool, int, float, str, bytes))
 
 _making = threading.RLock()
+
+
+class _Call(Protocol):
+    """What is needed of a call."""
+
+    task: Task[..., Any]
+    attempt: Attempt
+    abandoned: bool
+    kept: Kept | None
 
 
 class Store:
@@ -34,7 +41,7 @@ class Store:
         self._journal = journal
         self._claim = claim
 
-    def of(self, call: Call) -> Kept:
+    def of(self, call: _Call) -> Kept:
         """Return what the attempts of a call's task have saved; always the same object for a call."""
         with _making:
             if call.kept is None:
@@ -57,7 +64,7 @@ class Kept:
 
     __slots__ = ("_call", "_claim", "_journal", "_names", "root")
 
-    def __init__(self, journal: Journal, claim: Claim, call: Call) -> None:
+    def __init__(self, journal: Journal, claim: Claim, call: _Call) -> None:
         self.root = Root()
         self._journal = journal
         self._claim = claim

@@ -48,6 +48,8 @@ class Tasks:
         self._control = control
         self._codec = journal.codec
         self._plan = work.plan
+        # of what no other process can resume nobody compares anything
+        self._identifies = journal.codec is not None or work.plan.identities.strict
 
     # Attempts
 
@@ -69,13 +71,12 @@ class Tasks:
     def _succeed(self, run: TaskRun, call: Call) -> None:
         turn, outcome = self._turn, call.outcome
         key, attempt = run._node.key, completed(run, self._work.at, call.worker, call.elapsed)
+        inputs, code = self._plan.identities.of(run._node) if self._identifies else (None, None)
         if self._codec is None:
-            run._value = outcome
-            checkpoint = made(Checkpoint, (key, RESULT, outcome, None, None))
+            run._value = value = outcome
         else:
-            run._value = self._journal.reference(run.workflow_id, key, RESULT)
-            identity = self._plan.identities.of(run._node)
-            checkpoint = made(Checkpoint, (key, RESULT, outcome.value, identity.inputs, identity.code))
+            run._value, value = self._journal.reference(run.workflow_id, key, RESULT), outcome.value
+        checkpoint = made(Checkpoint, (key, RESULT, value, inputs, code))
         turn.changes += (attempt, checkpoint)
         run.status = _COMPLETED
         if turn.observer is not None or run._node.task.callback is not None:

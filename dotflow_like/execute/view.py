@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from dotflow_like.errors import CodecError, FingerprintError, StorageError
+from dotflow_like.errors import CodecError, FingerprintError, IllegalMove, StorageError
 from dotflow_like.execute.items import nodes_of, why_failed
 from dotflow_like.execute.readiness import Readiness
+from dotflow_like.execute.tasks import FINISHED
+from dotflow_like.model.metadata import SIGNAL, SIGNAL_REASON
 from dotflow_like.model.records import RESULT, Attempt, RunRecord, TaskError, TaskRecord
+from dotflow_like.model.signals import Cancel, Finish, Pause
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus, Mode, RunStatus, TaskStatus
 from dotflow_like.plan.plan import Plan
 from dotflow_like.plan.resume import recorded_keys
 from dotflow_like.record.journal import Journal
+from dotflow_like.record.steering import steer
 from dotflow_like.report.result import RunView, TaskRun
 
 __all__ = ["Watch", "differences"]
@@ -22,6 +26,7 @@ _PENDING, _RUNNING, _RETRYING = TaskStatus.PENDING, TaskStatus.RUNNING, TaskStat
 _PAUSED, _CANCELLED = TaskStatus.PAUSED, TaskStatus.CANCELLED
 _COMPLETED, _FAILED, _SKIPPED = TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.SKIPPED
 _OPEN = (RunStatus.PENDING, RunStatus.RUNNING)
+_ENDED_BY_ERROR = (AttemptStatus.FAILED, AttemptStatus.SKIPPED)
 _BEGUN = (_RUNNING, _RETRYING)
 _LEFT = {RunStatus.PAUSED: _PAUSED, RunStatus.CANCELLED: _CANCELLED, RunStatus.FAILED: _FAILED}
 """What becomes, when its run ends so, of a task that waits for its next attempt."""
@@ -49,6 +54,21 @@ class Watch:
         """Return whether somebody executes the run, or may do so where that cannot be seen from here."""
         return self._state()[1]
 
+    def ask(self, signal: Cancel | Pause) -> bool:
+        """Ask whoever executes the run to end it; False when it has ended, or is paused already."""
+        try:
+            return steer(
+                self._journal,
+                self._view.workflow_id,
+                signal.word,
+                where="its storage",
+                reason=signal.reason,
+            )
+        except IllegalMove:
+            if self.goes_on():
+                raise
+            return False
+
     def look(self) -> None:
         """Show what is recorded by now."""
         view, graph = self._view, self._plan.graph
@@ -64,11 +84,14 @@ class Watch:
         for run in view.tasks:
             if run._node.is_map:
                 self._show_map(run, records, row, shown)
-        if self._keep_going:
-            readiness = Readiness(view._by_key)
+        readiness = Readiness(view._by_key)
+        for run in view.tasks:
+            if run.status is _SKIPPED or (run.status is _FAILED and self._keep_going):
+                readiness.skip_needing(run)
+        if any(_finished(run) for task in view.tasks for run in (task, *(task.items or ()))):
             for run in view.tasks:
-                if run.status is _FAILED:
-                    readiness.skip_needing(run)
+                if run.status is _PENDING:
+                    run.status, run.reason = _SKIPPED, FINISHED
         view.mode = Mode(row.mode)
         view.started, view.finished = row.started_at, row.finished_at
         view.status = row.status
@@ -136,6 +159,12 @@ class Watch:
             run.status = _RUNNING if begun else _PENDING
 
 
+def _finished(run: TaskRun) -> bool:
+    """Return whether a task has said that the run is done."""
+    last = run._last
+    return run.status is _COMPLETED and last is not None and last.metadata.get(SIGNAL) == Finish.word
+
+
 def differences(plan: Plan, row: RunRecord, *, params: bool) -> list[str]:
     """Return what of a plan differs from the run that is recorded, in words; not what cannot be compared.
 
@@ -178,8 +207,9 @@ def _show(run: TaskRun, record: TaskRecord | None, row: RunRecord) -> None:
     run._take_over(attempts)
     run._generation, run._earlier = record.generation, len(attempts) - len(own)
     run.errors = tuple(
-        each.error for each in own if each.error is not None and each.status is AttemptStatus.FAILED
+        each.error for each in own if each.error is not None and each.status in _ENDED_BY_ERROR
     )
+    run.reason = attempts[-1].metadata.get(SIGNAL_REASON)
     run._value = None if result is None else result.value
     run.restored = result is not None and not own
     run.status = _COMPLETED if result is not None else _status(attempts[-1], own, record.generation, row)
@@ -190,16 +220,20 @@ def _status(last: Attempt, own: list[Attempt], generation: int, row: RunRecord) 
     status, outcome = last.status, last.outcome
     if last.generation != generation:
         return _PENDING
+    if status is AttemptStatus.SKIPPED:
+        return _SKIPPED
     if status is AttemptStatus.SCHEDULED:
         return _LEFT.get(row.status, _RETRYING)
     if not own or outcome in (AttemptOutcome.RECOVERED, AttemptOutcome.DISCARDED):
         return _PENDING  # its turn has not come yet since the run was resumed
     if status is AttemptStatus.RUNNING:
         return _RUNNING
-    if status is AttemptStatus.SKIPPED:
-        return _SKIPPED
-    if outcome is AttemptOutcome.PAUSED:
+    if outcome is AttemptOutcome.PAUSED or last.metadata.get(SIGNAL) == Pause.word:
         return _PAUSED
+    if last.metadata.get(SIGNAL) == Cancel.word:
+        return _CANCELLED
+    if status is AttemptStatus.COMPLETED:  # its body wants to be run once more
+        return _LEFT.get(row.status, _RETRYING)
     if status is AttemptStatus.FAILED:
         return _LEFT.get(row.status, _RETRYING) if outcome is AttemptOutcome.RETRIED else _FAILED
     if row.status is RunStatus.CANCELLED:

@@ -9,9 +9,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, overload
 
 from dotflow_like import clock
+from dotflow_like.model.progress import Progress
 from dotflow_like.model.signals import Cancel, Finish, Pause, Retry, Skip
 from dotflow_like.model.tagged import NAME, TaggedLogger, replaced, replacement
 
@@ -55,20 +56,6 @@ class Context:
         return self.storage
 
 
-class Progress(NamedTuple):
-    """How far a body has come.
-
-    Attributes:
-        done: how much is done, in whatever the body counts.
-        total: how much there is to do; None if that is not known.
-        message: what it is doing now; None for nothing to say.
-    """
-
-    done: float
-    total: float | None = None
-    message: str | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class TaskContext:
     """What running code may ask. A parameter named `ctx`, or annotated `TaskContext`, gets one.
@@ -86,13 +73,7 @@ class TaskContext:
     attempt: Attempt
     params: Mapping[str, Any]
     _running: Running = field(repr=False)
-    _report: Any = field(default=None, repr=False)  # INTERIM: until call.py gives the call itself
     _logger: TaggedLogger | None = field(default=None, init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:  # INTERIM
-        if self._report is not None:
-            object.__setattr__(self, "_running", _Interim(self._running, self._report))
-            object.__setattr__(self, "_report", None)
 
     # What shall happen next
 
@@ -348,14 +329,6 @@ def _amount(name: str, value: Any) -> float:
     if not 0 <= amount < math.inf:
         raise ValueError(f"ctx.progress: {name} is {value!r}; give a number that is finite, and 0 or more")
     return amount
-
-
-class _Interim:  # INTERIM
-    def __init__(self, stop_asked: Any, report: Any) -> None:
-        self._stop_asked, self.report = stop_asked, report
-
-    def asked(self) -> Any:
-        return Cancel() if self._stop_asked() else None
 
 
 def _reason(of: str, reason: Any) -> str | None:

@@ -6,8 +6,8 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 if TYPE_CHECKING:
-    from dotflow_like.model.context import Progress
     from dotflow_like.model.places import Root
+    from dotflow_like.model.progress import Progress
     from dotflow_like.model.signals import Signal
 
 __all__ = ["Running", "SavedValues"]

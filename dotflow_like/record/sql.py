@@ -7,10 +7,10 @@ what came too late was discarded. If one change of a transaction is not legal, a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from sqlite3 import Cursor, IntegrityError
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 from dotflow_like.errors import ClaimLost, CodecError, CorruptCheckpoint
 from dotflow_like.model.records import (
@@ -60,10 +60,12 @@ from dotflow_like.record.sql_rows import (
     time_of,
     whole,
 )
-from dotflow_like.record.sqlite import Database, Place
+from dotflow_like.record.sqlite import Place
 from dotflow_like.record.stored import Stored
 
-__all__ = ["SqlJournal"]
+__all__ = ["Rows", "SqlJournal"]
+
+T = TypeVar("T")
 
 _FEW: Final = 20
 """Tasks: so many are read by name; of more, all of the run are."""
@@ -71,6 +73,29 @@ _CODECS: Final = ("json", "pickle")
 _COMPLETED: Final = AttemptStatus.COMPLETED
 _SUCCESS: Final = AttemptOutcome.SUCCESS
 _NO_VALUE: Final = (None,) * 5
+
+
+class Rows(Protocol):
+    """Where rows lie: a `Database`, or what a transaction sees of it."""
+
+    path: str
+    locks: str
+    place: Place | None
+
+    def write(
+        self,
+        work: Callable[[Cursor], T],
+        within: Place | None = None,
+        *,
+        routine: bool = False,
+        lazily: bool = False,
+    ) -> T:
+        """Do `work` as one step; see `Database.write`."""
+
+    def read(
+        self, *queries: str, parameters: Sequence[Any] = (), within: Place | None = None
+    ) -> list[list[Any]]:
+        """Return all rows that each of the queries finds; see `Database.read`."""
 
 
 class SqlJournal(Journal):
@@ -83,7 +108,7 @@ class SqlJournal(Journal):
 
     codec: Codec
 
-    def __init__(self, database: Database, codec: Codec) -> None:
+    def __init__(self, database: Rows, codec: Codec) -> None:
         self.database = database
         self.codec = codec
         self.locks = RunLocks(database.locks)

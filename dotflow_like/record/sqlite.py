@@ -38,7 +38,7 @@ from dotflow_like.record.sqlite_opening import (
     state_of,
 )
 
-__all__ = ["Database", "Place", "database_at"]
+__all__ = ["Database", "Place", "database_at", "place_of"]
 
 T = TypeVar("T")
 
@@ -68,6 +68,7 @@ class Database:
         patience: seconds to wait for others that write.
 
     Attributes:
+        durability: the same.
         place: the file that is open, or was last.
     """
 
@@ -82,7 +83,7 @@ class Database:
         self.path = path
         self.locks = locks
         self.place: Place | None = None
-        self._durability = durability
+        self.durability = durability
         self._migrations = migrations
         self._patience = patience
         self._lock = threading.RLock()
@@ -124,7 +125,7 @@ class Database:
                     connection = self._connection
                     if connection is None or self._is_read_only:
                         connection = self._open_to_write(make=within is None)
-                    if within is not None and not self._writing.is_open and _place_of(self.path) != within:
+                    if within is not None and not self._writing.is_open and place_of(self.path) != within:
                         raise _moved()  # before its folder is made again for the lock
                     self._writing.acquire(self._patience, look=not routine)
                     try:
@@ -142,7 +143,7 @@ class Database:
                                 raise
                             finally:
                                 if lazily and connection is self._connection:
-                                    connection.execute(f"PRAGMA synchronous={SYNCHRONOUS[self._durability]}")
+                                    connection.execute(f"PRAGMA synchronous={SYNCHRONOUS[self.durability]}")
                             return result
                     finally:
                         self._writing.release()
@@ -197,21 +198,21 @@ class Database:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Database({self.path!r}, durability={self._durability!r})"
+        return f"Database({self.path!r}, durability={self.durability!r})"
 
     # Opening and closing
 
     def _open_to_write(self, *, make: bool) -> sqlite3.Connection:
         self._close()
         new = missing(os.path.dirname(self.path)) if make else []
-        if not make and _place_of(self.path) is None:
+        if not make and place_of(self.path) is None:
             raise _moved()
         self._writing.acquire(self._patience)
         try:
             self._connection = open_to_write(
-                self.path, self._durability, self._migrations, self._patience, make=make, new=new
+                self.path, self.durability, self._migrations, self._patience, make=make, new=new
             )
-            self.place = _place_of(self.path)
+            self.place = place_of(self.path)
             if hasattr(os, "O_PATH"):
                 with suppress(OSError):  # too many are open: then the path is looked at each time
                     self._handle = os.open(self.path, os.O_PATH | os.O_CLOEXEC)
@@ -221,7 +222,7 @@ class Database:
 
     def _open_to_read(self, within: Place | None) -> sqlite3.Connection | None:
         """Return the connection to read from; open one to the file that is there, if the open one is not that."""
-        place = _place_of(self.path)
+        place = place_of(self.path)
         if within not in (None, place):
             raise _moved()
         is_it = self._connection is not None and place == self.place
@@ -239,7 +240,7 @@ class Database:
             if found is None:
                 raise
             (self._connection, self._frozen), self._is_read_only = found, True
-            self.place = _place_of(self.path)
+            self.place = place_of(self.path)
             return self._connection
 
     def _close(self) -> None:
@@ -248,7 +249,7 @@ class Database:
         if connection is None:
             return
         with suppress(StorageError, OSError):
-            if not is_read_only and _place_of(self.path) == self.place:
+            if not is_read_only and place_of(self.path) == self.place:
                 # so that nobody sees it locked meanwhile
                 self._writing.acquire(min(self._patience, _CLOSING))
         connection.close()
@@ -259,7 +260,7 @@ class Database:
         """Return whether the open file is the one that is there."""
         if routine and self._handle >= 0:
             return os.fstat(self._handle).st_nlink > 0  # the quicker look: one that was moved is seen later
-        return _place_of(self.path) == self.place
+        return place_of(self.path) == self.place
 
     def _close_handle(self) -> None:
         if self._handle >= 0:
@@ -309,7 +310,8 @@ def _fetched(
             connection.execute("COMMIT")
 
 
-def _place_of(path: str) -> Place | None:
+def place_of(path: str) -> Place | None:
+    """Return which file is at a path; None for none."""
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -8,7 +8,7 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from dotflow_like.errors import StorageError
 from dotflow_like.record.file_lock import make_folder
@@ -44,6 +44,7 @@ def open_to_write(
     *,
     make: bool,
     new: Sequence[str] = (),
+    kind: type[sqlite3.Connection] | None = None,
 ) -> sqlite3.Connection:
     """Open a database; the caller keeps others out.
 
@@ -54,6 +55,7 @@ def open_to_write(
         patience: seconds to wait for other programs that have locked it.
         make: whether it is made if it is not there, with its folder.
         new: folders that were not there before, from the file's upwards.
+        kind: of connection. Default: the usual one.
 
     Raises:
         StorageError: it is of a newer version, or in a place that will not do.
@@ -63,7 +65,7 @@ def open_to_write(
     if make:
         _make_file(path, new if durability == "full" else None)
     _check_writable(path)
-    connection = _connect(path, "rw", patience)
+    connection = _connect(path, "rw", patience, **({} if kind is None else {"factory": kind}))
     try:
         _set_up(connection, path, durability)
         _migrate(connection, path, migrations)
@@ -163,16 +165,18 @@ def _check_writable(path: str) -> None:
         raise OSError(code, os.strerror(code), path)
 
 
-def _connect(path: str, mode: str, patience: float) -> sqlite3.Connection:
+def _connect(path: str, mode: str, patience: float, **more: Any) -> sqlite3.Connection:
     from urllib.parse import quote
 
-    return sqlite3.connect(
+    connection: sqlite3.Connection = sqlite3.connect(
         f"file:{quote(os.fsencode(path))}?mode={mode}",
         uri=True,
         timeout=patience,
         isolation_level=None,
         check_same_thread=False,
+        **more,
     )
+    return connection
 
 
 def _set_up(connection: sqlite3.Connection, path: str, durability: Durability) -> None:

@@ -2,6 +2,9 @@
 
 * `FakeClock`: time that tests own, so that no test waits for a retry's delay.
 * `run_inline`: a workflow run at once in the test's own thread, without waits and without workers.
+* `run_task`: likewise one task, without those it needs.
+* `Steps`: likewise a workflow, task by task.
+* `ran`, `assert_ran`: what has run in a run.
 * `StorageContract`: the tests every storage passes; needs pytest.
 * `ExecutorContract`: likewise, for what runs the bodies of tasks.
 * `JournalContract`: likewise, for what keeps the rows of runs.
@@ -14,14 +17,26 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from dotflow_like.testing.fake_clock import FakeClock
-from dotflow_like.testing.inline import run_inline
+from dotflow_like.testing.inline import run_inline, run_task
+from dotflow_like.testing.ran import assert_ran, ran
+from dotflow_like.testing.steps import Steps
 
 if TYPE_CHECKING:
     from dotflow_like.testing.executor_contract import ExecutorContract
     from dotflow_like.testing.journal_contract import JournalContract
     from dotflow_like.testing.storage_contract import StorageContract
 
-__all__ = ["ExecutorContract", "FakeClock", "JournalContract", "StorageContract", "run_inline"]
+__all__ = [
+    "ExecutorContract",
+    "FakeClock",
+    "JournalContract",
+    "Steps",
+    "StorageContract",
+    "assert_ran",
+    "ran",
+    "run_inline",
+    "run_task",
+]
 
 _CONTRACTS = {
     "ExecutorContract": ("executor_contract", "executor_bench"),
@@ -30,6 +45,7 @@ _CONTRACTS = {
         "journal_bench",
         "journal_values",
         "journal_ownership",
+        "journal_requests",
         "journal_at_once",
     ),
     "StorageContract": ("storage_contract",),

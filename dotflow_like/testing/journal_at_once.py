@@ -319,7 +319,8 @@ class _History:
             changes = {} if status is RUNNING else {"started_at": None}
             return [self._attempt(record, status, number, **changes)]
         if random.random() < 0.3:
-            return [Checkpoint(key, random.choice(("model", "x/y")), self._value())]
+            value = self._value() if random.random() < 0.8 else None
+            return [Checkpoint(key, random.choice(("model", "x/y")), value)]
         status = random.choice((COMPLETED, COMPLETED, FAILED, SKIPPED, CANCELLED))
         ended = self._attempt(record, status, number)
         if status is COMPLETED:
@@ -335,7 +336,7 @@ class _History:
         return Held([self.random.random(), LARGE if self.random.random() < 0.1 else ""])
 
     def _sent(self, change: Change) -> Change:
-        if type(change) is Checkpoint:
+        if type(change) is Checkpoint and change.value is not None:
             return self.bench.result(change.value.load(), *change[:2], inputs=change.inputs, code=change.code)
         return change
 

@@ -27,6 +27,7 @@ from dotflow_like.testing.journal_bench import (
     run_record,
 )
 from dotflow_like.testing.journal_ownership import Ownership
+from dotflow_like.testing.journal_requests import Requests
 from dotflow_like.testing.journal_values import Values
 
 __all__ = ["JournalContract"]
@@ -46,7 +47,7 @@ PATHS: list[list[AttemptStatus]] = [
 """Ways to every status an attempt can have."""
 
 
-class JournalContract(Values, Ownership, AtOnce):
+class JournalContract(Values, Ownership, Requests, AtOnce):
     """Tests of the promises in `Journal`; subclass it in a test module and say how a journal is made.
 
         from dotflow_like.testing import JournalContract

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from dotflow_like.model.records import RESULT, Discard
+from dotflow_like.errors import ClaimLost, IllegalMove
+from dotflow_like.model.records import RESULT, Checkpoint, Discard
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus
 from dotflow_like.testing.journal_bench import AT, LARGE, ODD_NAMES, Bench, attempt, exactly, loaded
 
@@ -110,6 +111,49 @@ class Values:
         bench.journal.commit(claim, [attempt(claim, COMPLETED, number=2), bench.result(LARGE[::-1] + "r")])
         assert bench.value(name="model") == LARGE
         assert bench.value() == LARGE[::-1] + "r"
+
+    def test_a_checkpoint_without_a_value_drops_it(self, bench: Bench) -> None:
+        claim = bench.claimed()
+        bench.journal.commit(claim, [attempt(claim, RUNNING), attempt(claim, RUNNING, "other")])
+        names = ["small", "large", "none", "a/b", "stays"]
+        for key in ("task", "other"):
+            values = [bench.result(LARGE if name == "large" else None, key, name) for name in names]
+            bench.journal.commit(claim, values)
+        for number, name in enumerate(names[:-1]):
+            bench.journal.commit(claim, [Checkpoint("task", name, None)])
+            for journal in (bench.journal, bench.another()):
+                found = journal.tasks("run", ["task"])["task"]
+                assert sorted(found.checkpoints) == sorted(names[number + 1 :])
+        bench.journal.commit(claim, [Checkpoint("task", "small", None)])  # it is gone already
+        bench.journal.commit(claim, [Checkpoint("task", "never there", None)])
+        assert loaded(bench.record().checkpoints) == {"stays": (None, None, None)}, "None is a value, too"
+        assert sorted(bench.record("other").checkpoints) == sorted(names)
+        bench.journal.commit(claim, [*bench.ended(claim, COMPLETED), Checkpoint("task", "stays", None)])
+        assert loaded(bench.record().checkpoints) == {RESULT: ("done", None, None)}
+
+    def test_what_was_dropped_can_be_saved_anew(self, bench: Bench) -> None:
+        claim = bench.claimed()
+        bench.journal.commit(claim, [attempt(claim, RUNNING)])
+        for value in ("one", LARGE, LARGE, "two"):
+            saved = bench.result(value, name="cursor")
+            bench.journal.commit(claim, [saved, Checkpoint("task", "cursor", None), saved])
+            assert bench.value(name="cursor") == value
+            bench.journal.commit(claim, [saved, Checkpoint("task", "cursor", None)])
+            assert dict(bench.record().checkpoints) == {}
+
+    def test_what_is_saved_lazily_is_there_at_once_and_refused_as_anything_else(self, bench: Bench) -> None:
+        claim = bench.claimed()
+        bench.journal.commit(claim, [attempt(claim, RUNNING)], lazily=True)
+        for number in range(20):
+            bench.journal.commit(claim, [bench.result(number, name="cursor")], lazily=True)
+            assert bench.value(name="cursor") == number
+            bench.journal.commit(claim, [bench.result(number, name="step")])
+        with pytest.raises(IllegalMove):
+            bench.journal.commit(claim, [attempt(claim, SCHEDULED)], lazily=True)
+        bench.another().claim("run", "heir", AT)
+        with pytest.raises(ClaimLost):
+            bench.journal.commit(claim, [bench.result("late", name="cursor")], lazily=True)
+        assert bench.value(name="cursor") == bench.value(name="step") == 19
 
     # generations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any
 
 from dotflow_like.declare.task import Task
@@ -48,19 +49,29 @@ def assert_ran(run: RunView, *expected: Task[..., Any] | str) -> None:
         f"  ran:             {', '.join(found) or 'nothing'}",
     ]
     seen = set(found)
-    lines += [f"  {each.task_id} did not run: {_why_not(each)}" for each in _each(run) if each.task_id not in seen]
+    lines += [
+        f"  {each.task_id} did not run: {_why_not(each)}" for each in _each(run) if each.task_id not in seen
+    ]
     raise AssertionError("\n".join(lines))
 
 
 def tried(run: RunView) -> list[TaskRun]:
     """Return the tasks, and items of maps, that had their turn in this run, in the order it came."""
-    found = [each for each in _each(run) if _own(each)]
-    return sorted(found, key=lambda each: _own(each)[0].started_at)  # type: ignore[arg-type, return-value]  # they began
+    found = [(own[0].started_at, each) for each in _each(run) if (own := _own(each))]
+    # stable: of what has begun in one turn, or on a clock that stands still, the order is that of the edges
+    return [each for _, each in sorted(found, key=itemgetter(0))]
 
 
 def _each(run: RunView) -> Iterator[TaskRun]:
-    for each in run.tasks:
+    """Yield the tasks, and of maps the items, in an order in which they can run."""
+    waits = {each.task_id: len(each._node.edges) for each in run.tasks}
+    ready = [each for each in run.tasks if not waits[each.task_id]]
+    for each in ready:  # it grows
         yield from each.items or [each]
+        for node in each._node.followers:
+            waits[node.key] -= 1
+            if not waits[node.key]:
+                ready.append(run[node.key])
 
 
 def _own(task: TaskRun) -> list[Attempt]:
@@ -69,6 +80,7 @@ def _own(task: TaskRun) -> list[Attempt]:
 
 
 def _has_run(attempt: Attempt) -> bool:
+    """Return whether its body has begun."""
     return attempt.metadata.get("signal_reason") not in _CONDITIONS
 
 

@@ -40,7 +40,9 @@ class Steps:
         self, tasks: Workflow | Iterable[Task[..., Any] | str], **options: Unpack[RunOptions]
     ) -> None:
         for word in {"keep_going", "resume"} & options.keys():
-            raise TypeError(f"Steps takes no {word}=: every step resumes the run, and so runs failed tasks again")
+            raise TypeError(
+                f"Steps takes no {word}=: every step resumes the run, and so runs failed tasks again"
+            )
         self._workflow = tasks if isinstance(tasks, Workflow) else Workflow(tasks)
         self._options = options
         self._journal = MemoryJournal()

@@ -274,8 +274,6 @@ async def waits() -> bool:
 )
 def test_what_is_no_condition_is_refused_where_it_is_written(word: str, value: Any) -> None:
     options: Any = {word: value}
-    if value is None and word == "cancel_if":
-        return  # none, which is the default
     declare: Any = Workflow if word == "cancel_if" else task
     given: Any = [task(lambda: 1, name="it")] if word == "cancel_if" else lambda: 1
     with pytest.raises((DeclarationError, TypeError)):

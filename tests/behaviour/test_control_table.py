@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -17,7 +17,7 @@ import pytest
 from dotflow_like import Attempt, Config, Manager, MemoryStorage, RetryPolicy, Run, Task, Workflow, task
 from dotflow_like.config import open_journal
 from dotflow_like.model.records import RunRecord
-from dotflow_like.model.status import RunStatus
+from dotflow_like.model.status import AttemptStatus, RunStatus
 from dotflow_like.record.journal import Journal
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "control.md"
@@ -46,6 +46,7 @@ class Row:
         signal: what the row of the last attempt says about it: the word, and the reason.
         error: the error in the row of the last attempt.
         workers: whether it takes a worker process.
+        options: of the run.
     """
 
     make: Callable[[], Task[..., Any]]
@@ -57,6 +58,7 @@ class Row:
     signal: tuple[str, str] | None = None
     error: str | None = None
     workers: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def cells(self) -> list[str]:
@@ -97,6 +99,10 @@ def fail(ctx: Any) -> None:
 
 def first(ctx: Any) -> bool:
     return bool(ctx.attempt.number == 1)
+
+
+def first_of_it(ctx: Any) -> bool:
+    return ctx.task_id == "it" and first(ctx)
 
 
 def not_first(ctx: Any) -> bool:
@@ -178,8 +184,8 @@ ROWS = {
         "cancelled", "cancelled", "pending", resumed=(RETURNS,), signal=("cancel", "why"),
     ),
     "`cancel_if` holds": Row(
-        body(nothing, cancel_if=first), (("cancelled", "cancelled"),),
-        "cancelled", "cancelled", "pending", resumed=(RETURNS,), signal=("cancel", "cancel_if"),
+        body(nothing), (("cancelled", "cancelled"),),
+        "cancelled", "cancelled", "pending", resumed=(RETURNS,), signal=("cancel", "cancel_if"), options={"cancel_if": first_of_it},
     ),
     "`ctx.finish()`": Row(
         body(lambda ctx: ctx.finish("why")), (RETURNS,), later="skipped", signal=("finish", "why")
@@ -282,7 +288,11 @@ def row_of(run: Run, storage: Any) -> tuple[str, str | None]:
 
 def check(row: Row, way: str, storage: Any) -> None:
     tasks = tasks_of(row, way)
-    options = WAYS[way] | {"workflow_id": "run", "storage": storage, "on_failure": lambda tasks: None}
+    options = (
+        WAYS[way]
+        | dict(row.options)
+        | {"workflow_id": "run", "storage": storage, "on_failure": lambda tasks: None}
+    )
     run = Manager(tasks, **options).wait()
 
     attempts = attempts_of(run, storage)
@@ -352,7 +362,7 @@ def test_after_the_death_of_its_process_it_is_tried_once_more(way: str, place: s
     journal, now = journal_of(storage), datetime.now(UTC)
     journal.create(RunRecord("run", "workflow", None, {}, "sequential", RunStatus.PENDING, now))
     claim = journal.claim("run", "here:1:dead", now)
-    opened = Attempt("run", "it", 1, "running", None, now, now, None, claim.owner, claim.fence)  # type: ignore[arg-type]
+    opened = Attempt("run", "it", 1, AttemptStatus.RUNNING, None, now, now, None, claim.owner, claim.fence)
     journal.commit(claim, [opened])
     row = ROW_OF_RECOVERED
     tasks = tasks_of(row, way)
@@ -366,6 +376,7 @@ def test_whoever_looks_at_the_run_sees_the_same(what: str, tmp_path: Path) -> No
     row, storage = ROWS[what], PLACES["sqlite"](tmp_path)
     tasks = tasks_of(row, "sequential")
     options: dict[str, Any] = {"storage": storage, "idempotency_key": "k", "on_failure": lambda tasks: None}
+    options |= row.options
     run = Manager(tasks, **options)
     view = Manager(tasks, **options)
     assert view.attempts == run.attempts
@@ -376,13 +387,11 @@ def test_whoever_looks_at_the_run_sees_the_same(what: str, tmp_path: Path) -> No
 
 
 def test_the_table_of_the_documentation_has_exactly_these_rows() -> None:
-    text = DOCS.read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line]
+    paragraphs = DOCS.read_text(encoding="utf-8").split("\n\n")
+    head, _, *lines = next(each for each in paragraphs if each.startswith("| what happens")).splitlines()
+    assert head.count("|") == 8
     table = {
-        cells[0]: cells[1:]
-        for cells in ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+        what: cells for what, *cells in ([cell.strip() for cell in line[1:-1].split("|")] for line in lines)
     }
-    assert next(iter(table)) == "what happens"
-    del table["what happens"]
     rows = {what: row.cells for what, row in ROWS.items()} | {RECOVERED: ROW_OF_RECOVERED.cells}
     assert table == rows

@@ -298,13 +298,15 @@ def test_a_handler_may_send_a_signal_with_a_reason(run_in: Callable[..., Manager
         assert run.attempts[0].metadata["signal_reason"] == "because of why"
 
 
-def test_a_handler_that_finishes_completes_the_run() -> None:
+def test_a_handler_cannot_finish_the_run_since_its_task_has_failed() -> None:
     def choose(error: BaseException, ctx: TaskContext) -> None:
         ctx.finish("enough")
 
-    run = Manager([raises(ValueError("why"), name="it", on_exception=choose), task(lambda: 1, name="later")])
-    assert run.status == COMPLETED
-    assert (run["later"].status, run["later"].reason) == (SKIPPED, "finished")
+    run = Manager([raises(ValueError("why"), name="it", on_exception=choose)], **QUIET)
+    assert (run.status, run["it"].status) == (FAILED, FAILED)
+    error = run["it"].errors[0].error
+    assert isinstance(error, ValueError)
+    assert "ctx.finish" in "".join(error.__notes__)
 
 
 @pytest.mark.parametrize("after", [30, timedelta(seconds=30)])

@@ -590,6 +590,30 @@ def test_bodies_that_run_beside_it_come_to_their_end(tmp_path: Path, until: Call
     assert (run[late].status, run[late].reason) == ("skipped", "finished")
 
 
+@pytest.mark.parametrize("after", [0, 3600])
+def test_a_retry_beside_it_is_not_granted_any_more(after: float, until: Callable[..., None]) -> None:
+    begun, gate = threading.Event(), threading.Event()
+
+    @task
+    def beside(ctx: TaskContext) -> str:
+        begun.set()
+        assert gate.wait(30)
+        ctx.retry(after=after)
+
+    @task
+    def it(ctx: TaskContext) -> None:
+        assert begun.wait(30)
+        ctx.finish()
+
+    run = Workflow([beside, it]).start(mode="parallel", executor="thread", max_workers=2)
+    until(lambda: run[it].status == "completed", "the finish")
+    gate.set()
+    run.wait(30)
+    assert run.status == "completed"
+    assert (run[beside].status, run[beside].reason) == ("skipped", "finished")
+    assert len([each for each in run[beside].attempts if each.started_at]) == 1
+
+
 def test_an_item_that_finishes_ends_the_whole_run() -> None:
     def body(x: int, ctx: TaskContext) -> int:
         if x == 2:

@@ -65,7 +65,11 @@ NAMES = [
     "UnknownMode",
     "WorkerDied",
     "Workflow",
+    "cancel",
+    "pause",
     "register",
+    "resume",
+    "skip",
     "task",
 ]
 
@@ -241,7 +245,9 @@ class TestDocumentation:
         from dotflow_like.config import Order, RunOptions
 
         manager = list(inspect.signature(dotflow_like.Manager).parameters)
-        words = [word for word in manager if word not in ("tasks", "name", "version")]
+        of_workflow = set(inspect.signature(dotflow_like.Workflow).parameters)
+        assert of_workflow == {"tasks", "name", "version", "on_exception", "cancel_if"} <= set(manager)
+        words = [word for word in manager if word not in of_workflow]
         assert words == list(inspect.signature(Order).parameters)
         assert words == list(RunOptions.__annotations__)
         assert manager[:10] == [
@@ -262,5 +268,5 @@ class TestDocumentation:
 
         assert set(Options.__annotations__) == {
             "name", "task_id", "group_name", "initial_context", "callback", "retry", "retry_delay", "backoff",
-            "timeout", "retry_on", "isolate", "version",
+            "timeout", "retry_on", "isolate", "version", "on_exception", "skip_if", "run_if",
         }  # fmt: skip

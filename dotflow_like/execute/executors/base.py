@@ -59,8 +59,8 @@ class Executor(ABC):
         """Run these calls. Done in every turn of the run, if only with none: there may be something to rearrange."""
 
     def ask(self, call: Call) -> None:
-        """Ask a running body to end: `ctx.cancelled` becomes True in it."""
-        call.stop_asked = True
+        """Ask a running body to become what `call.asked()` says, which `ctx.check` and the like raise in it."""
+        call.stop_asked = call.stop_asked or True  # a signal says more
 
     def withdraw(self, *, everything: bool) -> list[Call]:
         """Take back calls whose bodies have not begun; they never will, and nothing is heard of them.

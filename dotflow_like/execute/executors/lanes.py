@@ -27,17 +27,20 @@ class Bodies:
 
     def __init__(self) -> None:
         self.parcels: list[Parcel] = []
-        self._numbers: dict[int, tuple[int, Any]] = {}  # by id, which holds while the body does
+        self._numbers: dict[
+            int | tuple[int, ...], tuple[int, Any]
+        ] = {}  # by ids, which hold as long as these do
 
     def number_of(self, call: Call) -> int:
-        """Return the number of a call's body; raises what its pickling raises."""
-        body = call.task.fn
-        known = self._numbers.get(id(body))
+        """Return the number of a call's body, with its conditions; raises what their pickling raises."""
+        body, conditions = call.task.fn, call.conditions
+        key = (id(body), *map(id, conditions)) if conditions else id(body)
+        known = self._numbers.get(key)
         if known is None:
             # cloudpickle sorts the names in a class: the order its methods run in goes beside it
             order = [method.name for method in call.task.methods]
-            self.parcels.append(Parcel(dumps((body, order)).frames))
-            known = self._numbers[id(body)] = len(self.parcels) - 1, body
+            self.parcels.append(Parcel(dumps((body, order, conditions)).frames))
+            known = self._numbers[key] = len(self.parcels) - 1, (body, conditions)
         return known[0]
 
 

@@ -6,23 +6,29 @@ import json
 import os
 from collections import deque
 from collections.abc import Iterable, Sequence
-from contextvars import ContextVar, copy_context
 from functools import partial
-from hashlib import blake2b
 from math import inf
 from typing import Any
 
-from dotflow_like.errors import CodecError, ConfigError, NotSerializable, StorageError, WorkerDied
+from dotflow_like.errors import CodecError, NotSerializable, StorageError, WorkerDied
 from dotflow_like.execute.call import Call, Outcome
+from dotflow_like.execute.executors.answers import answered
 from dotflow_like.execute.executors.base import Executor, Progressed, Started
 from dotflow_like.execute.executors.lanes import Bodies, Item, Lane
 from dotflow_like.execute.inbox import Inbox
 from dotflow_like.execute.workers import protocol
 from dotflow_like.execute.workers.channel import Handle, Message, Parcel
 from dotflow_like.execute.workers.logs import emit, levels
-from dotflow_like.execute.workers.pickling import Buffer, Dumped, Pickled, dumps
+from dotflow_like.execute.workers.pickling import Buffer, Pickled, dumps
 from dotflow_like.execute.workers.pool import pool
-from dotflow_like.execute.workers.protocol import RunSettings, error_from
+from dotflow_like.execute.workers.protocol import (
+    RunSettings,
+    error_from,
+    kind_of,
+    settings_of,
+    signal_of,
+    signal_parcel,
+)
 from dotflow_like.execute.workers.settings import DEFAULTS, WorkerSettings
 from dotflow_like.execute.workers.surroundings import surroundings
 from dotflow_like.model.context import Progress
@@ -58,7 +64,7 @@ class ProcessExecutor(Executor):
         self.slots = slots
         self._limit = slots
         self._options = settings
-        self._kind = _kind_of(settings)
+        self._kind = kind_of(settings)
         self._lanes: list[Lane] = []
         self._blocked: set[Lane] = set()  # whose sockets do not take what they were posted
         self._waiting: deque[Item] = deque()
@@ -72,7 +78,7 @@ class ProcessExecutor(Executor):
     def open(self, inbox: Inbox, codec: Codec | None, lock: int | None = None) -> None:
         super().open(inbox, codec, lock)
         self._lock = None if lock is None else Handle(lock)
-        settings = RunSettings(levels(), _values_of(self._options), self._options.init)
+        settings = RunSettings(levels(), *settings_of(self._options))
         try:
             self._run = Parcel([dumps(tuple(surroundings())).chunks, *dumps((settings, codec)).frames])
         except Exception as error:  # of a class that results may be of, which no worker can have
@@ -87,8 +93,9 @@ class ProcessExecutor(Executor):
     def ask(self, call: Call) -> None:
         super().ask(call)
         item = self._items.get(call)
-        if item is not None and item.lane is not None:
-            item.lane.worker.channel.post(protocol.STOP, item.number)
+        signal = call.asked()
+        if item is not None and item.lane is not None and signal is not None:
+            item.lane.worker.channel.post(protocol.STOP, item.number, 0.0, signal_parcel(signal))
             self._flush(item.lane)
 
     def withdraw(self, *, everything: bool) -> list[Call]:
@@ -297,6 +304,11 @@ class ProcessExecutor(Executor):
         if kind == protocol.STARTED:
             self.inbox.add(Started(call))
             return
+        if kind == protocol.ASK:
+            kind, parcel = answered(call, message)
+            lane.worker.channel.post(kind, number, message.extra, parcel)
+            self._flush(lane)
+            return
         if kind == protocol.PROGRESS:
             self.inbox.add(Progressed(call, Progress(*json.loads(bytes(_kept(message)[0])))))
             return
@@ -320,6 +332,8 @@ class ProcessExecutor(Executor):
             outcome = Pickled(message.frames)
         elif kind == protocol.ENCODED:
             outcome = Outcome(Encoded(bytes(message.frames[0])))
+        elif kind == protocol.SIGNAL:
+            outcome = Outcome(error=signal_of(message.frames))
         else:
             error = error_from(message.frames, call.attempt.number)
             if error.is_a(MemoryError):  # nobody knows what state it has left the worker in
@@ -387,30 +401,6 @@ class ProcessExecutor(Executor):
     def _ended(self, call: Call, outcome: Outcome) -> None:
         call.outcome = outcome
         self.inbox.add(call)
-
-
-def _values_of(settings: WorkerSettings) -> dict[ContextVar[Any], Any]:
-    here = copy_context()
-    return {variable: here[variable] for variable in settings.contextvars if variable in here}
-
-
-def _kind_of(settings: WorkerSettings) -> bytes:
-    """Return what tells workers apart by how they were initialised, after a check that all of it can be sent."""
-    for variable, value in _values_of(settings).items():
-        _check(f"the value of context variable {variable.name!r}", value)
-    if settings.init is None:
-        return b""
-    return blake2b(b"".join(_check("worker_init", settings.init).chunks)).digest()
-
-
-def _check(what: str, value: object) -> Dumped:
-    try:
-        return dumps(value)
-    except Exception as error:
-        raise ConfigError(
-            f"{what} cannot be sent to worker processes: {type(error).__name__}: {error}; "
-            "make what it holds inside worker_init, or run with executor='thread'"
-        ) from error
 
 
 def _kept(message: Message) -> Sequence[Buffer]:

@@ -36,10 +36,10 @@ class Link:
         self._channel = channel
         self.messages: deque[Message] = deque()
         self._serials = itertools.count(1)
-        self._is_sending = self._is_receiving = False
         self._begin()
 
     def _begin(self) -> None:
+        self._is_sending = self._is_receiving = False
         self._sending = threading.RLock()
         self._receiving = threading.RLock()
         self._asking = threading.RLock()  # one asks at a time; and in the middle of that a signal handler

@@ -12,19 +12,21 @@ import socket
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from dotflow_like.declare.conditions import Condition
 from dotflow_like.declare.task import Task
 from dotflow_like.errors import NotSerializable
-from dotflow_like.execute.call import Call, perform
+from dotflow_like.execute.call import perform
 from dotflow_like.execute.workers import protocol
+from dotflow_like.execute.workers.calls import WorkerCall
 from dotflow_like.execute.workers.channel import EMPTY, Channel, Message, Parcel, can_be_read
 from dotflow_like.execute.workers.copies import forget_copies, keep_namespaces, share_namespaces
+from dotflow_like.execute.workers.link import Link
 from dotflow_like.execute.workers.logs import apply_levels, forward_logs
 from dotflow_like.execute.workers.pickling import Buffer, dumps, keep_shared, loads
-from dotflow_like.execute.workers.protocol import RunSettings, error_parcel
+from dotflow_like.execute.workers.protocol import RunSettings, error_parcel, signal_parcel
 from dotflow_like.execute.workers.surroundings import (
     NO_CHANGES,
     Surroundings,
@@ -34,7 +36,6 @@ from dotflow_like.execute.workers.surroundings import (
     traces,
 )
 from dotflow_like.execute.workers.tokens import TakenTokens
-from dotflow_like.model.context import Progress
 from dotflow_like.model.metadata import Metadata
 from dotflow_like.model.signals import Signal
 from dotflow_like.record.journal import Codec, Encoded
@@ -43,9 +44,6 @@ __all__ = ["main"]
 
 _IDLE = 60.0
 """Seconds a worker lives without a run."""
-_EVERY = 0.05
-"""Seconds: progress is told no more often."""
-_NEVER = float("-inf")
 
 
 def main(channel: int, tokens: int, lifeline: int) -> None:
@@ -63,13 +61,9 @@ def main(channel: int, tokens: int, lifeline: int) -> None:
 
 class _Server:
     def __init__(self, channel: Channel, tokens: TakenTokens) -> None:
-        self._channel = channel
+        self._link = Link(channel)
         self._tokens = tokens
-        self._messages: deque[Message] = deque()
-        self._receiving = threading.Lock()
-        self._sending = threading.RLock()
-        self._is_sending = False
-        self._current: _WorkerCall | None = None
+        self._current: WorkerCall | None = None
         self._started = time.time()
         self._threads = threading.active_count()
         self._initialised = False
@@ -80,7 +74,7 @@ class _Server:
         self._codec: Codec | None
         self._context: contextvars.Context
         self._functions: dict[int, Sequence[Buffer]]
-        self._tasks: dict[int, Task[..., Any]]
+        self._tasks: dict[int, tuple[Task[..., Any], Sequence[Condition]]]
         share_namespaces()
         self._reset()
         forward_logs(self._send_log)
@@ -88,7 +82,7 @@ class _Server:
         os.register_at_fork(after_in_child=self._leave)
 
     def serve(self) -> None:
-        while (message := self._next()) is not None:
+        while (message := self._link.next(None if self._settings else _IDLE)) is not None:
             kind = message.kind
             if message.frames is None:
                 return  # too many files are open here: what has not begun is for another worker
@@ -105,41 +99,13 @@ class _Server:
                 self._settings = message.frames
             elif kind == protocol.END:
                 self._reset()
-                self.send(protocol.ENDED, extra=self._is_clean())
+                self._link.send(protocol.ENDED, extra=self._is_clean())
             # else the wish to stop a call that has ended meanwhile
-
-    def send(self, kind: int, number: int = 0, extra: float = 0.0, parcel: Parcel = EMPTY) -> None:
-        """Send a message, from any thread, also out of a finalizer in the middle of another."""
-        with self._sending:
-            self._channel.post(kind, number, extra, parcel)
-            if not self._is_sending:
-                self._is_sending = True
-                try:
-                    self._channel.flush(wait=True)
-                finally:
-                    self._is_sending = False
-
-    def send_whole(self, kind: int, number: int, parcel: Parcel) -> None:
-        """Send a message in the middle of a body, whose signal handlers shall not interrupt that."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
-            self.send(kind, number, 0.0, parcel)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def take_stop(self, call: _WorkerCall) -> bool:
-        """Return whether this call has been asked to stop; False if it has ended."""
-        with self._receiving:
-            if call.server is None:
-                return False
-            self._messages.extend(self._channel.receive() or ())
-            return any(each.kind == protocol.STOP and each.number == call.number for each in self._messages)
 
     def _leave(self) -> None:
         """Have no say any more, but hold the run's lock: in a child that a body has forked."""
-        self._channel.close()
+        self._link.leave()
         self._tokens.close()
-        self._messages.clear()
 
     def _reset(self) -> None:
         """Forget the run."""
@@ -156,15 +122,6 @@ class _Server:
                 os.close(self._lock)
             self._lock = -1
 
-    def _next(self) -> Message | None:
-        while not self._messages:
-            if not self._settings and not can_be_read(self._channel.fileno(), _IDLE):
-                return None
-            self._messages.extend(self._channel.receive(wait=True) or ())
-            if self._channel.ended:
-                return None
-        return self._messages.popleft()
-
     def _serve_call(self, message: Message) -> None:
         number = message.number
         seconds = 0.0
@@ -175,14 +132,14 @@ class _Server:
             kind, parcel = _failure(error)
         else:
             if message.kind == protocol.TIMED_CALL:
-                self.send(protocol.STARTED, number)
+                self._link.send(protocol.STARTED, number)
             self._current = call
             began = time.perf_counter()
             kind, parcel = self._outcome(call)
             seconds = time.perf_counter() - began
             self._current = None
-            call.ended(self._receiving)
-        self.send(kind, number, seconds, parcel)
+            call.end()
+        self._link.send(kind, number, seconds, parcel)
 
     def _settle(self) -> None:
         """Take on what the run says, before its first call: what fails then fails that call, and is tried again."""
@@ -206,40 +163,41 @@ class _Server:
             self._traces = traces()
         self._is_settled = True
 
-    def _call(self, message: Message) -> _WorkerCall:
-        task = self._task(int(message.extra))
+    def _call(self, message: Message) -> WorkerCall:
+        number = int(message.extra)
+        if number not in self._tasks:
+            self._load(number)
+        task, conditions = self._tasks[number]
         frames = message.frames
         given = loads(frames[0], frames[1:]) if frames else (None, {}, (), {}, None)
-        call = _WorkerCall(task, *given, self._codec)
-        call.server, call.number = self, message.number
-        return call
+        return WorkerCall(self._link, message.number, task, *given, self._codec, None, conditions)
 
-    def _task(self, number: int) -> Task[..., Any]:
-        if number not in self._tasks:
-            frames = self._functions[number]
-            body, order = loads(frames[0], frames[1:])
-            made: Task[..., Any] = Task(body)
-            methods = sorted(made.methods, key=lambda method: order.index(method.name))
-            self._tasks[number] = made._derive(methods=tuple(methods))
-        return self._tasks[number]
+    def _load(self, number: int) -> None:
+        frames = self._functions[number]
+        body, order, conditions = loads(frames[0], frames[1:])
+        made: Task[..., Any] = Task(body)
+        methods = sorted(made.methods, key=lambda method: order.index(method.name))
+        self._tasks[number] = made._derive(methods=tuple(methods)), conditions
 
-    def _outcome(self, call: _WorkerCall) -> tuple[int, Parcel]:
+    def _outcome(self, call: WorkerCall) -> tuple[int, Parcel]:
         outcome = self._context.copy().run(perform, call)
         _flush(sys.stdout)
         _flush(sys.stderr)
         try:
             if call.noted is not None:
                 self._send_metadata(call, call.noted)
+            if isinstance(outcome.error, Signal):
+                return protocol.SIGNAL, signal_parcel(outcome.error)
             if isinstance(outcome.error, BaseException):
                 return _failure(outcome.error)
             return _success(outcome.value)
         except BaseException as error:  # too little memory, too few descriptors
             return _failure(error)
 
-    def _send_metadata(self, call: _WorkerCall, noted: Metadata) -> None:
+    def _send_metadata(self, call: WorkerCall, noted: Metadata) -> None:
         if noted or call.attempt.number > 1:  # which began with some
             parcel = Parcel([[json.dumps(noted.plain()).encode("ascii")]])
-            self.send(protocol.METADATA, call.number, parcel=parcel)
+            self._link.send(protocol.METADATA, call.number, parcel=parcel)
 
     def _is_clean(self) -> bool:
         """Return whether no thread and no process of the run's bodies is left, and this one is as it was."""
@@ -254,46 +212,7 @@ class _Server:
 
     def _send_log(self, record: bytes) -> None:
         current = self._current
-        self.send_whole(protocol.LOG, 0 if current is None else current.number, Parcel([[record]]))
-
-
-class _WorkerCall(Call):
-    """A call in a worker."""
-
-    __slots__ = ("_told", "_untold", "number", "server")
-    server: _Server | None
-    number: int
-
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
-        self._told = _NEVER
-        self._untold: Progress | None = None
-
-    def asked(self) -> Signal | None:
-        server = self.server
-        if not self.stop_asked and server is not None:
-            self.stop_asked = server.take_stop(self)
-        return super().asked()
-
-    def report(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if now < self._told + _EVERY:
-            self._untold = progress
-        else:
-            self._told = now
-            self._tell(progress)
-
-    def ended(self, receiving: threading.Lock) -> None:
-        """Note that the body has ended: what a thread of it asks later is answered without looking."""
-        if self._untold is not None:
-            self._tell(self._untold)
-        with receiving:
-            self.server = None
-
-    def _tell(self, progress: Progress) -> None:
-        server, self._untold = self.server, None
-        if server is not None:
-            server.send_whole(protocol.PROGRESS, self.number, Parcel([[json.dumps(progress).encode()]]))
+        self._link.send_whole(protocol.LOG, 0 if current is None else current.number, Parcel([[record]]))
 
 
 def _success(value: Any) -> tuple[int, Parcel]:

@@ -261,6 +261,8 @@ class TestRefusals:
             (lambda m: m.bind(x=1), "bound"),
             (lambda m: m.map(x=[1]), "mapped"),
             (lambda m: m.after(Steps), "earlier"),
+            (lambda m: m.with_options(on_exception="skip"), "on_exception"),
+            (lambda m: m.with_options(run_if=True), "skip_if or run_if"),
         ],
     )
     def test_options_on_a_method(self, change: Callable[[Task[..., Any]], Task[..., Any]], word: str) -> None:

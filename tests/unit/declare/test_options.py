@@ -134,7 +134,7 @@ BAD = [
 ]
 WRONG = [
     ({"retries": 3}, "there is no option 'retries'; there are: backoff, callback"),
-    ({"skip_if": True}, "there is no option 'skip_if'"),
+    ({"cancel_if": True}, "there is no option 'cancel_if'"),
     ({"fn": body}, "there is no option 'fn'"),
     (
         {"retry": RetryPolicy(), "retry_delay": 1},

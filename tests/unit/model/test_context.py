@@ -10,12 +10,13 @@ import pickle
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
 from fractions import Fraction
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 
 from dotflow_like import Attempt, AttemptStatus, Context, TaskContext
+from dotflow_like.model.signals import SIGNALS, Cancel, Pause, Retry, Signal, Skip
 from dotflow_like.testing import FakeClock
 
 NOW = datetime(2024, 5, 6, tzinfo=UTC)
@@ -58,21 +59,144 @@ def attempt(number: int, generation: int = 1) -> Attempt:
     )
 
 
+class Alone:
+    """An attempt that runs by itself: what it is asked is given, what it says is kept."""
+
+    def __init__(self, *asked: Signal | None) -> None:
+        self.to_ask = list(asked)
+        self.heard: list[Any] = []
+        self.slept: list[float] = []
+
+    def asked(self) -> Signal | None:
+        return self.to_ask.pop(0) if self.to_ask else None
+
+    def report(self, progress: Any) -> None:
+        self.heard.append(progress)
+
+    def send(self, signal: Signal) -> NoReturn:
+        self.heard.append(signal)
+        raise signal
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+    def saved(self) -> Any:
+        raise NotImplementedError
+
+    transaction = saved
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Alone)
+
+    __hash__ = None  # type: ignore[assignment]  # nobody needs it
+
+
+def context(number: int = 2, *asked: Signal | None) -> tuple[TaskContext, Alone]:
+    running = Alone(*asked)
+    return TaskContext("w", "load", attempt(number), {"day": 1}, running), running
+
+
 def test_the_task_context_tells_who_runs() -> None:
-    ctx = TaskContext("w", "load", attempt(2), {"day": 1}, lambda: False)
+    ctx, _ = context(2)
     assert (ctx.workflow_id, ctx.task_id, ctx.attempt.number, ctx.params) == ("w", "load", 2, {"day": 1})
-    assert "lambda" not in repr(ctx)
+    assert "Alone" not in repr(ctx)
 
 
 def test_cancelled_is_asked_each_time() -> None:
-    asked = [False, True]
-    ctx = TaskContext("w", "load", attempt(1), {}, lambda: asked.pop(0))
+    ctx, _ = context(1, None, Pause())
     assert [ctx.cancelled, ctx.cancelled] == [False, True]
+
+
+@pytest.mark.parametrize("word", SIGNALS)
+@pytest.mark.parametrize("reason", [None, "", "why"])
+def test_a_signal_is_sent_and_raised_with_its_reason(word: str, reason: str | None) -> None:
+    ctx, running = context()
+    with pytest.raises(SIGNALS[word]) as raised:
+        getattr(ctx, word)(reason)
+    assert running.heard == [raised.value]
+    assert (raised.value.word, raised.value.reason) == (word, reason)
+    with pytest.raises(SIGNALS[word]) as raised:
+        getattr(ctx, word)()
+    assert raised.value.reason is None
+
+
+@pytest.mark.parametrize("word", SIGNALS)
+def test_a_reason_is_a_text(word: str) -> None:
+    ctx, running = context()
+    for bad in (3, b"why", ValueError("why")):
+        with pytest.raises(TypeError, match=rf"^ctx\.{word}: reason is .*; give a text$"):
+            getattr(ctx, word)(bad)
+    assert running.heard == []
+
+
+@pytest.mark.parametrize(
+    ("after", "seconds"),
+    [(0, 0.0), (2, 2.0), (0.5, 0.5), (timedelta(minutes=1), 60.0), (Fraction(1, 2), 0.5)],
+)
+def test_a_retry_says_when(after: Any, seconds: float) -> None:
+    ctx, _ = context()
+    with pytest.raises(Retry) as raised:
+        ctx.retry("busy", after=after)
+    assert (raised.value.reason, raised.value.after) == ("busy", seconds)
+    assert type(raised.value.after) is float
+
+
+@pytest.mark.parametrize("bad", ["1", True, None, [], 1j])
+def test_what_is_no_time_span_is_refused(bad: Any) -> None:
+    ctx, running = context()
+    with pytest.raises(
+        TypeError, match=r"^ctx\.retry: after is .*; give a number of seconds, or a timedelta$"
+    ):
+        ctx.retry(after=bad)
+    with pytest.raises(
+        TypeError, match=r"^ctx\.sleep: seconds is .*; give a number of seconds, or a timedelta$"
+    ):
+        ctx.sleep(bad)
+    assert running.heard == running.slept == []
+
+
+@pytest.mark.parametrize("bad", [-1, -0.5, math.nan, math.inf, timedelta(seconds=-1)])
+def test_a_time_span_is_finite_and_not_negative(bad: Any) -> None:
+    ctx, running = context()
+    with pytest.raises(ValueError, match=r"^ctx\.retry: after is .*finite, and 0 or more$"):
+        ctx.retry(after=bad)
+    with pytest.raises(ValueError, match=r"^ctx\.sleep: seconds is .*finite, and 0 or more$"):
+        ctx.sleep(bad)
+    assert running.heard == running.slept == []
+
+
+def test_a_check_becomes_what_is_asked_for() -> None:
+    asked = Skip("from outside")
+    ctx, running = context(1, None, asked)
+    ctx.check()
+    with pytest.raises(Skip) as raised:
+        ctx.check()
+    assert raised.value is asked
+    assert running.heard == [asked]
+
+
+def test_a_sleep_looks_before_and_after() -> None:
+    ctx, running = context(1, None, None, None, Cancel(), Pause())
+    ctx.sleep(timedelta(seconds=3))
+    assert running.slept == [3.0]
+    with pytest.raises(Cancel):
+        ctx.sleep(4)  # asked meanwhile
+    with pytest.raises(Pause):
+        ctx.sleep(5)  # asked before
+    assert running.slept == [3.0, 4.0]
+
+
+def test_a_sleep_of_no_time_looks() -> None:
+    ctx, running = context(1, None, Pause())
+    ctx.sleep(0)
+    with pytest.raises(Pause):
+        ctx.sleep(0)
+    assert running.slept == []
 
 
 def test_the_idempotency_key_is_that_of_every_attempt_until_the_result_is_discarded() -> None:
     def keys(*attempts: Attempt) -> set[str]:
-        return {TaskContext("w", "load", each, {}, lambda: False).idempotency_key for each in attempts}
+        return {TaskContext("w", "load", each, {}, Alone()).idempotency_key for each in attempts}
 
     assert len(keys(attempt(1), attempt(2))) == 1
     assert len(keys(attempt(2), attempt(3, generation=2))) == 2
@@ -81,9 +205,9 @@ def test_the_idempotency_key_is_that_of_every_attempt_until_the_result_is_discar
 
 def told(*given: Any, **named: Any) -> list[Any]:
     """Return what the run is told when a body calls `ctx.progress` with these."""
-    heard: list[Any] = []
-    TaskContext("w", "load", attempt(1), {}, lambda: False, heard.append).progress(*given, **named)
-    return heard
+    ctx, running = context()
+    ctx.progress(*given, **named)
+    return running.heard
 
 
 def test_progress_is_how_much_of_how_much_and_a_word() -> None:
@@ -130,16 +254,8 @@ def test_the_word_is_a_text() -> None:
         told(1, 2, 3)
 
 
-def test_a_context_made_by_hand_tells_nobody() -> None:
-    TaskContext("w", "load", attempt(1), {}, lambda: False).progress(1)
-
-
 def made_by_hand(number: int = 2) -> TaskContext:
-    return TaskContext("w", "load", attempt(number), {}, asked)
-
-
-def asked() -> bool:
-    return False
+    return TaskContext("w", "load", attempt(number), {}, Alone())
 
 
 def test_its_logger_is_that_of_tasks_with_the_ids_as_tags() -> None:

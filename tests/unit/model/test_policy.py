@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pickle
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -54,7 +54,9 @@ def test_it_is_a_value() -> None:
         ({"backoff": math.inf}, "backoff is inf"),
         ({"retry_on": Exception("x")}, "retry_on has Exception"),
         ({"retry_on": (int,)}, "retry_on has <class 'int'>"),
-        ({"then": "pause"}, "then is 'pause'; it can be 'fail'"),
+        ({"then": "retry"}, "then is 'retry'; it can be 'fail', 'pause', 'cancel' or 'skip'"),
+        ({"then": None}, "then is None; it can be"),
+        ({"then": ["fail"]}, r"then is \['fail'\]; it can be"),
     ],
 )
 def test_a_bad_value_is_refused(options: dict[str, Any], message: str) -> None:
@@ -65,6 +67,11 @@ def test_a_bad_value_is_refused(options: dict[str, Any], message: str) -> None:
 def test_an_unknown_word_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'tries'"):
         RetryPolicy(tries=3)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("then", ["fail", "pause", "cancel", "skip"])
+def test_what_becomes_of_it_then(then: Literal["fail", "pause", "cancel", "skip"]) -> None:
+    assert RetryPolicy(3, then=then).then == then
 
 
 def test_any_exception_class_may_be_tried_again() -> None:

@@ -93,7 +93,7 @@ class TestDecisions:
             ),
             (AttemptStatus.RUNNING, None, None, "attempt 1 was under way when its process ended"),
             (AttemptStatus.CANCELLED, AttemptOutcome.PAUSED, None, "attempt 1 ended as paused"),
-            (AttemptStatus.SKIPPED, AttemptOutcome.SKIPPED, None, "attempt 1 ended as skipped"),
+            (AttemptStatus.SKIPPED, AttemptOutcome.SKIPPED, None, "it was skipped"),
         ],
     )
     def test_without_one_it_runs_and_the_reason_says_what_it_came_to(

@@ -23,7 +23,7 @@ from dotflow_like.model.records import (
     TaskError,
     TaskRecord,
 )
-from dotflow_like.model.status import AttemptOutcome, AttemptStatus
+from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus
 from dotflow_like.record.journal import (
     OPEN,
     Change,
@@ -420,6 +420,91 @@ class DiscardsResultsAlone(PlainJournal):
         return made
 
 
+class DropsNothing(PlainJournal):
+    def made(self, record: TaskRecord, changes: list[Change]) -> TaskRecord:
+        return super().made(record, [each for each in changes if not _is_drop(each)])
+
+
+def _is_drop(change: Change) -> bool:
+    return isinstance(change, Checkpoint) and change.value is None
+
+
+class WritesTheWholeRow(PlainJournal):
+    def restated(self, run: RunRecord, change: RunRecord) -> RunRecord:
+        return change
+
+
+class AsksOverOthers(PlainJournal):
+    def ask(self, workflow_id: str, request: Request, instead_of: Request | None = None) -> bool:
+        return super().ask(workflow_id, request, self.requests.get(workflow_id))
+
+
+class AsksWhatHasEnded(PlainJournal):
+    def ask(self, workflow_id: str, request: Request, instead_of: Request | None = None) -> bool:
+        with self.lock:
+            if self.requests.get(workflow_id) != instead_of:
+                return False
+            self.requests[workflow_id] = request
+            return True
+
+
+class AsksInTwoSteps(PlainJournal):
+    """Between the look at what waits and the writing of it, others look too."""
+
+    def ask(self, workflow_id: str, request: Request, instead_of: Request | None = None) -> bool:
+        if self.requests.get(workflow_id) != instead_of:
+            return False
+        time.sleep(0.002)
+        self.requests[workflow_id] = request
+        return True
+
+
+class EndsWhateverWaits(PlainJournal):
+    def may_end(self, waiting: Request | None, answered: Request | None) -> bool:
+        return True
+
+
+class EndsInTwoSteps(PlainJournal):
+    """Between the look at what waits and the end, somebody asks."""
+
+    def end(self, claim: Claim, changes: Sequence[Change], answered: Request | None = None) -> bool:
+        if self.owns(claim) and not self.may_end(self.requests.get(claim.workflow_id), answered):
+            return False
+        time.sleep(0.002)
+        self.commit(claim, changes)
+        return True
+
+
+class EndsTasksFirst(PlainJournal):
+    def end(self, claim: Claim, changes: Sequence[Change], answered: Request | None = None) -> bool:
+        self.commit(claim, changes[:-1])
+        return super().end(claim, changes[-1:], answered)
+
+
+class EndsAndKeepsTheRequest(PlainJournal):
+    def end(self, claim: Claim, changes: Sequence[Change], answered: Request | None = None) -> bool:
+        waiting = self.requests.get(claim.workflow_id)
+        ended = super().end(claim, changes, answered)
+        if ended and waiting is not None:
+            self.requests[claim.workflow_id] = waiting
+        return ended
+
+
+class AnswersAnything(PlainJournal):
+    def answer(self, claim: Claim, request: Request) -> bool:
+        return self.requests.pop(claim.workflow_id, None) is not None
+
+
+class ForgetsWhatADeadOwnerWasAsked(PlainJournal):
+    def forgets(self, run: RunRecord) -> bool:
+        return True
+
+
+class NeverForgetsRequests(PlainJournal):
+    def forgets(self, run: RunRecord) -> bool:
+        return False
+
+
 class SortsNothing(PlainJournal):
     def attempts(self, workflow_id: str) -> list[Attempt]:
         return [each for record in self.records[workflow_id].values() for each in record.attempts]
@@ -476,6 +561,24 @@ FOUND_OUT_BY: dict[type[PlainJournal], tuple[str, dict[str, Any]]] = {
     ),
     KeepsOneGeneration: ("discarding_drops_every_checkpoint_and_begins_a_generation", {"value": "small"}),
     DiscardsResultsAlone: ("discarding_drops_every_checkpoint_and_begins_a_generation", {"value": "small"}),
+    DropsNothing: ("a_checkpoint_without_a_value_drops_it", {}),
+    WritesTheWholeRow: ("what_a_run_was_created_with_never_changes", {}),
+    AsksOverOthers: ("a_run_has_one_request_at_a_time", {}),
+    AsksWhatHasEnded: (
+        "only_a_run_that_has_not_ended_is_asked",
+        {"status": RunStatus.PAUSED, "by": "end"},
+    ),
+    AsksInTwoSteps: ("of_many_that_ask_at_once_one_is_heard", {}),
+    EndsWhateverWaits: ("a_run_does_not_end_before_it_has_seen_what_is_asked", {"answered": None}),
+    EndsInTwoSteps: ("what_is_asked_while_the_run_ends_is_seen_or_refused", {"alone": True}),
+    EndsTasksFirst: ("a_run_does_not_end_before_it_has_seen_what_is_asked", {"answered": None}),
+    EndsAndKeepsTheRequest: ("the_end_answers_what_led_to_it", {"alone": True}),
+    AnswersAnything: ("an_answer_takes_away_the_request_it_is_to_and_no_other", {}),
+    ForgetsWhatADeadOwnerWasAsked: ("what_was_asked_of_a_dead_owner_waits_for_the_next_one", {}),
+    NeverForgetsRequests: (
+        "what_was_asked_of_a_run_that_has_ended_is_forgotten_when_it_is_claimed",
+        {"status": RunStatus.FAILED},
+    ),
     SortsNothing: ("attempts_come_task_by_task_in_the_order_of_their_keys", {}),
 }
 

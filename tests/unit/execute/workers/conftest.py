@@ -90,7 +90,7 @@ def talk() -> Talk:
         worker.sent += 1
         worker.tokens.give([worker.sent])
         worker.channel.post(protocol.RUN, parcel=Parcel([dumps(tuple(surroundings())).chunks, *settings]))
-        worker.channel.post(protocol.FUNCTION, worker.sent, 0.0, Parcel(dumps((body, [])).frames))
+        worker.channel.post(protocol.FUNCTION, worker.sent, 0.0, Parcel(dumps((body, [], ())).frames))
         worker.channel.post(protocol.TIMED_CALL, worker.sent, worker.sent)
         assert worker.channel.flush()
         message = hear(worker, protocol.STARTED, protocol.FAILED)

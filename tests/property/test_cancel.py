@@ -1,0 +1,434 @@
+"""However and whenever a run is cancelled or paused: its status, its rows, what was answered and who was called agree."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import dotflow_like
+from dotflow_like import (
+    AttemptStatus,
+    Config,
+    MemoryStorage,
+    RetryPolicy,
+    Run,
+    RunStatus,
+    TaskContext,
+    Workflow,
+    task,
+)
+from dotflow_like.config import open_journal
+from dotflow_like.errors import IllegalMove
+from dotflow_like.testing import FakeClock
+
+WORDS = {"cancel": RunStatus.CANCELLED, "pause": RunStatus.PAUSED}
+ENDS = frozenset({RunStatus.COMPLETED, RunStatus.CANCELLED, RunStatus.PAUSED, RunStatus.FAILED})
+
+# Every event of the run below, in the order in which they come in a sequential one.
+EVENTS = [
+    "run starts",
+    *(
+        f"{event} of {name}"
+        for name in "abcde"
+        for event in (
+            *("start", "condition", "body"),
+            *(("retry", "condition again", "body again") if name == "c" else ()),
+            *("end", "callback"),
+        )
+    ),
+    "run ended",
+    "on_success",
+]
+
+WAYS: dict[str, dict[str, Any]] = {
+    "sequential": {},
+    "background": {"mode": "background"},
+    "inline": {"mode": "parallel", "executor": "inline"},
+    "threads": {"mode": "parallel", "executor": "thread", "max_workers": 2},
+}
+
+
+class World:
+    """Five tasks, of which one fails once and one is a map, and who stops their run at one event.
+
+    Args:
+        at: the event.
+        ask: stops the run; given the run, and `ctx` where the event has one; returns what was answered.
+    """
+
+    def __init__(self, at: str, ask: Callable[[Run, TaskContext | None], bool | None]) -> None:
+        self.at = at
+        self.ask = ask
+        self.run = Run()
+        self.storage = MemoryStorage()
+        self.happened: list[str] = []
+        self.answers: list[bool | None] = []
+        self.called: list[str] = []
+        self.began_after_the_end: list[str] = []
+
+    def event(self, name: str, ctx: TaskContext | None = None) -> None:
+        self.happened.append(name)
+        if name == self.at and not self.answers:
+            self.answers.append(None)  # also if it raises
+            self.answers[0] = self.ask(self.run, ctx)
+
+    def start_workflow(self, workflow_id: str, **info: Any) -> None:
+        self.event("run starts")
+
+    def end_workflow(self, workflow_id: str, **info: Any) -> None:
+        self.event("run ended")
+
+    def start_task(self, task: Any) -> None:
+        self.event(f"start of {task.name}")
+
+    def end_task(self, task: Any) -> None:
+        self.event(f"end of {task.name}")
+
+    def task_retried(self, task: Any) -> None:
+        self.event(f"retry of {task.name}")
+
+    def tasks(self) -> list[Any]:
+        def again(ctx: TaskContext) -> str:
+            return " again" if ctx.attempt.number > 1 else ""
+
+        def body(name: str, ctx: TaskContext) -> str:
+            if self.run.status in ENDS:
+                self.began_after_the_end.append(name)
+            self.event(f"body{again(ctx)} of {name}", ctx)
+            if name == "c" and ctx.attempt.number == 1:
+                raise ValueError("once")
+            return name
+
+        def condition(name: str, ctx: TaskContext) -> bool:
+            self.event(f"condition{again(ctx)} of {name}", ctx)
+            return False
+
+        made: list[Any] = []
+        for name in ("a", "b", "c", "d", "e"):
+            each = task(
+                body,
+                name=name,
+                skip_if=condition,
+                retry=RetryPolicy(max_attempts=2, delay=60) if name == "c" else 1,
+                callback=lambda task: self.event(f"callback of {task.name}"),
+            ).bind(name=name)
+            made.append(each.after(*made[-1:]))
+        return made
+
+    def go(self, way: dict[str, Any]) -> Run:
+        """Run it to the end, in the hands of the run that those who ask have."""
+        from dotflow_like.config import Order
+        from dotflow_like.launch import launch
+
+        order = Order(
+            config=Config(storage=self.storage, tracer=self, metrics=self),
+            workflow_id="w",
+            on_success=lambda tasks: (self.called.append("success"), self.event("on_success")),
+            on_failure=lambda tasks: self.called.append("failure"),
+            **way,
+        )
+        with FakeClock():
+            launch(Workflow(self.tasks()), self.run, order)
+            return self.run.wait(60)
+
+    def check(self, word: str) -> None:
+        """Check that all there is to see of the run agrees."""
+        run, journal = self.run, open_journal(Config(storage=self.storage), Workflow([]))
+        record, attempts = journal.run("w"), journal.attempts("w")
+        assert record is not None
+        assert (record.status, record.reason) == (run.status, run.reason)
+        assert record.finished_at == run.finished is not None
+        assert run.status in (WORDS[word], RunStatus.COMPLETED)
+        # the answer is what became of the run
+        (answer,) = self.answers
+        if run.status is RunStatus.COMPLETED:
+            all_done = ("end of e", "callback of e") if word == "pause" else ()
+            assert self.at in ("body of e", "run ended", "on_success", *all_done)
+            assert answer is not True or word == "pause"
+        else:
+            assert answer is not False
+            assert run.reason
+        # what is recorded is what is shown, and nothing is left open
+        assert attempts == sorted(run.attempts)
+        assert not [each for each in attempts if each.status is AttemptStatus.RUNNING]
+        scheduled = [each for each in attempts if each.status is AttemptStatus.SCHEDULED]
+        assert not scheduled or word == "pause"
+        for each in attempts:
+            if each.finished_at is not None:
+                assert each.started_at is None or each.started_at <= each.finished_at <= record.finished_at
+        # bodies: one for each attempt, none after the end
+        assert self.began_after_the_end == []
+        bodies = [each for each in self.happened if each.startswith("body")]
+        assert len(bodies) <= len(attempts)
+        # those who are called
+        assert self.called == (["success"] if run.status is RunStatus.COMPLETED else [])
+        for each in run.tasks:
+            begun = any(attempt.started_at for attempt in each.attempts)
+            told = [event for event in self.happened if event.endswith(f" of {each.name}")]
+            ended = [event for event in told if event.startswith("end of")]
+            if each.status in ("completed", "failed", "cancelled", "paused"):
+                assert len(ended) == begun, told
+                assert len([event for event in told if event.startswith("callback of")]) == begun
+            else:
+                assert each.status == "pending"
+                assert not begun or [attempt.status for attempt in each.attempts] == ["cancelled"]
+        # a body that has ended has its result, whatever became of the run
+        for each in run.tasks:
+            assert each.result == (each.name if each.status == "completed" else None)
+        before = [each.status for each in run.tasks]
+        assert before == sorted(before, key=["completed", "cancelled", "paused", "pending"].index)
+        # afterwards nothing changes
+        assert run.cancel() is False
+        assert run.pause() is False
+        again = journal.run("w")
+        assert again == record
+        assert journal.attempts("w") == attempts
+
+
+def by_run(word: str) -> Callable[[Run, TaskContext | None], bool | None]:
+    return lambda run, ctx: bool(getattr(run, word)())
+
+
+def by_a_thread(word: str) -> Callable[[Run, TaskContext | None], bool | None]:
+    def ask(run: Run, ctx: TaskContext | None) -> bool | None:
+        answers: list[bool] = []
+        thread = threading.Thread(target=lambda: answers.append(getattr(run, word)()))
+        thread.start()
+        thread.join(30)
+        return answers[0]
+
+    return ask
+
+
+def by_ctx(word: str) -> Callable[[Run, TaskContext | None], bool | None]:
+    def ask(run: Run, ctx: TaskContext | None) -> bool | None:
+        assert ctx is not None
+        getattr(ctx, word)("by ctx")
+        return None
+
+    return ask
+
+
+def cases() -> Iterator[Any]:
+    """Every event, word and one who asks, each in one of the modes; the modes take turns."""
+    number = 0
+    for word in WORDS:
+        for name, asks in (("run", by_run), ("thread", by_a_thread), ("ctx", by_ctx)):
+            for at in EVENTS:
+                if name == "ctx" and not at.startswith(("body", "condition")):
+                    continue
+                way = [*WAYS][number % len(WAYS)]
+                number += 1
+                yield pytest.param(word, asks, at, way, id=f"{word} by {name} at {at} in {way}")
+
+
+@pytest.mark.parametrize(("word", "asks", "at", "way"), [*cases()])
+def test_stopped_at_any_event_all_agree(
+    word: str, asks: Callable[[str], Callable[[Run, TaskContext | None], bool | None]], at: str, way: str
+) -> None:
+    world = World(at, asks(word))
+    world.go(WAYS[way])
+    assert world.answers, f"{at} did not happen: {world.happened}"
+    world.check(word)
+
+
+def test_these_are_all_events_there_are() -> None:
+    world = World("nothing", by_run("cancel"))
+    world.go({})
+    assert world.happened == EVENTS
+
+
+@settings(max_examples=30)
+@given(
+    word=st.sampled_from([*WORDS]),
+    wait=st.floats(0, 0.02),
+    way=st.sampled_from([*WAYS]),
+    delay=st.sampled_from([0, 60]),
+)
+def test_stopped_at_any_time_all_agree(word: str, wait: float, way: str, delay: float) -> None:
+    """By a thread that does not know where the run is."""
+    world = World("nothing", by_run(word))
+    begun = threading.Event()
+    world.start_workflow = lambda workflow_id, **info: begun.set()  # type: ignore[method-assign]
+
+    def stop() -> None:
+        assert begun.wait(30)
+        time.sleep(wait)
+        world.answers.append(getattr(world.run, word)())
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    try:
+        world.go(WAYS[way])
+    finally:
+        thread.join()
+    if world.run.status is RunStatus.COMPLETED:
+        assert world.answers == [False] or word == "pause"
+        world.at = "run ended"  # or close to it
+    world.check(word)
+
+
+# Through the journal, in real time
+
+
+def slow_tasks(folder: Path) -> list[Any]:
+    """Return five tasks that take turns, each of which waits until it is let go, or is asked to end."""
+
+    def body(name: str, ctx: TaskContext) -> str:
+        (folder / f"{name} begun").touch()
+        deadline = time.monotonic() + 60
+        while not (folder / f"{name} over").exists() and time.monotonic() < deadline:
+            ctx.check()
+            time.sleep(0.002)
+        return name
+
+    made: list[Any] = []
+    for name in ("a", "b", "c", "d", "e"):
+        each = task(body, name=name).bind(name=name)
+        made.append(each.after(*made[-1:]))
+    return made
+
+
+@pytest.mark.parametrize("during", ["a", "c", "e"])
+@pytest.mark.parametrize("word", WORDS)
+def test_asked_through_the_journal_during_a_body(
+    word: str, during: str, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    storage = f"sqlite:///{tmp_path}/runs.db?durability=process"
+    called: list[str] = []
+    for name in "abcde"[: "abcde".index(during)]:
+        (tmp_path / f"{name} over").touch()
+    run = Workflow(slow_tasks(tmp_path)).start(
+        storage=storage,
+        workflow_id="w",
+        on_success=lambda tasks: called.append("success"),
+        on_failure=lambda tasks: called.append("failure"),
+    )
+    until((tmp_path / f"{during} begun").exists, "the body")
+    assert getattr(dotflow_like, word)("w", storage=storage, reason="why") is True
+    run.wait(30)
+    assert run.status is WORDS[word]
+    assert run.reason is not None
+    assert "why" in run.reason
+    journal = open_journal(Config(storage=storage), Workflow([]))
+    record = journal.run("w")
+    assert record is not None
+    assert (record.status, record.reason) == (run.status, run.reason)
+    assert sorted(run.attempts) == journal.attempts("w")
+    assert {each.status for each in run.attempts} <= {"completed", "cancelled"}
+    assert run[during].status == WORDS[word]
+    assert called == []
+    assert journal.asked("w") is None
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("ask", ["run", "journal"])
+def test_cancelled_while_it_waits_a_minute_it_ends_soon(
+    ask: str, way: str, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    storage = f"sqlite:///{tmp_path}/runs.db?durability=process"
+
+    def fails() -> None:
+        raise ValueError("why")
+
+    run = Workflow([task(fails, name="it", retry=2, retry_delay=60)]).start(
+        storage=storage, workflow_id="w", **WAYS[way]
+    )
+    until(lambda: run["it"].status == "retrying", "the wait")
+    begun = time.monotonic()
+    assert (run.cancel() if ask == "run" else dotflow_like.cancel("w", storage=storage)) is True
+    run.wait(30)
+    assert time.monotonic() - begun < 10, "a second, on a machine that is not busy"
+    assert (run.status, run["it"].status) == (RunStatus.CANCELLED, "cancelled")
+    assert [each.status for each in run.attempts] == ["failed", "cancelled"]
+    record = open_journal(Config(storage=storage), Workflow([])).run("w")
+    assert record is not None
+    assert record.status is RunStatus.CANCELLED
+
+
+@pytest.mark.parametrize("place", ["memory", "files", "sqlite"])
+def test_cancel_after_completion_returns_false_and_changes_nothing(place: str, tmp_path: Path) -> None:
+    storage: Any = {
+        "memory": MemoryStorage(),
+        "files": tmp_path / "files",
+        "sqlite": f"sqlite:///{tmp_path}/runs.db",
+    }[place]
+    run = Workflow([task(lambda: 1, name="it")]).run(storage=storage, workflow_id="w")
+    journal = open_journal(Config(storage=storage), Workflow([]))
+    before = (journal.run("w"), journal.attempts("w"), journal.asked("w"))
+    assert run.cancel() is False
+    assert dotflow_like.cancel("w", storage=storage) is False
+    with pytest.raises(IllegalMove):
+        dotflow_like.pause("w", storage=storage)
+    assert (journal.run("w"), journal.attempts("w"), journal.asked("w")) == before
+    assert run.status is RunStatus.COMPLETED
+
+
+@pytest.mark.parametrize("ask", ["run", "journal"])
+@pytest.mark.parametrize("way", WAYS)
+def test_cancel_during_the_last_task_is_not_overwritten(
+    ask: str, way: str, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    storage = f"sqlite:///{tmp_path}/runs.db?durability=process"
+    begun, gate = threading.Event(), threading.Event()
+    called: list[str] = []
+
+    def last() -> str:
+        begun.set()
+        assert gate.wait(30)
+        return "kept"
+
+    run = Workflow([task(lambda: 1, name="first"), task(last)]).start(
+        storage=storage,
+        workflow_id="w",
+        on_success=lambda tasks: called.append("success"),
+        **WAYS[way],
+    )
+    assert begun.wait(30)
+    assert (run.cancel() if ask == "run" else dotflow_like.cancel("w", storage=storage)) is True
+    gate.set()
+    run.wait(30)
+    assert run.status is RunStatus.CANCELLED
+    assert (run["last"].status, run["last"].result) == ("completed", "kept")
+    record = open_journal(Config(storage=storage), Workflow([])).run("w")
+    assert record is not None
+    assert record.status is RunStatus.CANCELLED
+    assert called == []
+
+
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("place", ["files", "sqlite"])
+def test_asked_around_the_end_the_answer_is_what_became_of_it(word: str, place: str, tmp_path: Path) -> None:
+    """Of a hundred short runs, each asked at another moment, none ends otherwise than it was answered."""
+    answers = set()
+    for number in range(60):
+        storage: Any = (
+            tmp_path / f"files{number}"
+            if place == "files"
+            else f"sqlite:///{tmp_path}/runs.db?durability=process"
+        )
+        name = f"run{number}"
+        workflow = Workflow([task(lambda: 1, name=each) for each in "abc"])
+        run = workflow.start(storage=storage, workflow_id=name)
+        time.sleep(number % 20 / 10_000)
+        try:
+            answer = getattr(dotflow_like, word)(name, storage=storage)
+        except IllegalMove:
+            answer = False
+        run.wait(30)
+        answers.add(answer)
+        record = open_journal(Config(storage=storage), Workflow([])).run(name)
+        assert record is not None
+        assert record.status is run.status
+        if word == "cancel":
+            assert answer is (run.status is RunStatus.CANCELLED), number
+        else:  # a pause that comes when all is done leaves a completed run
+            assert answer or run.status is RunStatus.COMPLETED
+    assert answers
