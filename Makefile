@@ -50,7 +50,7 @@ layers: $(VENV)/.dev ## Check that imports follow the one path
 	$(BIN)/lint-imports --no-logo
 
 docs: $(VENV)/.dev ## Build the documentation, in site/
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 
 pytest: $(VENV)/.dev ## Run the tests; ARGS="-k word" chooses
 	$(BIN)/pytest $(ARGS)

@@ -93,12 +93,13 @@ def skip(
 ) -> bool:
     """Have a task skipped: one that waits for its next attempt, or for its run to be resumed; or one that runs.
 
-    A run that is executed is asked to skip it, which its process sees within a second. In one that is paused, or
-    whose process has died, it is skipped at once; the run is paused then.
+    A run that is executed is asked to skip it, which its process sees within a second; there it may also be one that
+    has not begun, and if there is no such task a warning says so. In a run that is paused, or whose process has died,
+    it is skipped at once; the run is paused then.
 
     Args:
         workflow_id: the run.
-        task_id: the task. Default: the one that waits.
+        task_id: the task. Default: the one that waits; in a run that is executed, if none does, the one that runs.
         storage: where the run is recorded, as it was started with.
         config: as it was started with; it may say where instead.
         reason: why; it is recorded.
@@ -107,8 +108,8 @@ def skip(
         True: it is skipped, or its run is asked to skip it.
 
     Raises:
-        IllegalMove: the task is done or has not begun, or it is not clear which one waits; or the run has ended for
-            good, or something else was asked of it before.
+        IllegalMove: the task is done; nothing is recorded of it in a run that nobody executes; it is not clear which
+            one waits; the run has ended for good; or something else was asked of it before.
         RunInProgress: somebody takes the run over at this moment.
         ConfigError: no such run is known there.
         StorageError: the place cannot be read or written.

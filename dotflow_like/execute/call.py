@@ -15,21 +15,26 @@ from dotflow_like.declare.signature import Role, Signature, called, signature_of
 from dotflow_like.declare.task import Task
 from dotflow_like.errors import NotSerializable
 from dotflow_like.execute.control import Control
+from dotflow_like.execute.transactions import begin, committed, end
 from dotflow_like.model.context import Context, Progress, TaskContext
 from dotflow_like.model.metadata import Metadata
 from dotflow_like.model.records import Attempt, Reference, TaskError, made
 from dotflow_like.model.signals import Cancel, Signal
-from dotflow_like.plan.inputs import Input, Need, Source, gathered
+from dotflow_like.plan.inputs import Input, Need, Source, body_inputs, gathered
 from dotflow_like.record.journal import Codec, Encoded
 
 if TYPE_CHECKING:
     from dotflow_like.declare.conditions import Condition
     from dotflow_like.execute.saved import Kept, Store
+    from dotflow_like.record.sql_transaction import Transaction
 
 __all__ = ["Call", "Outcome", "is_async", "perform", "perform_async"]
 
 # bound once: a member of an enumeration is looked up through its metaclass
 _RESULT, _CONSTANT = Source.RESULT, Source.CONSTANT
+
+_OURS = frozenset((__name__, "dotflow_like.declare.conditions", "dotflow_like.declare.signature"))
+"""Modules through which user code is called."""
 
 
 class Call:
@@ -50,6 +55,8 @@ class Call:
         kept: what its task has saved; None until somebody asks.
         abandoned: whether the run has given it up, though its body goes on.
         noted: what a body that runs here notes about its attempt; None if it does not take `ctx`.
+        has_transaction: whether its body has asked for one.
+        opened: that, of a body that runs here, from its beginning on.
         outcome: how it ended; set once it has.
         worker: which worker ran it; None for the run's own thread.
         elapsed: seconds its body took, if the executor says so: it may have waited for its turn there.
@@ -62,9 +69,11 @@ class Call:
         "conditions",
         "control",
         "elapsed",
+        "has_transaction",
         "inputs",
         "kept",
         "noted",
+        "opened",
         "outcome",
         "params",
         "previous",
@@ -102,6 +111,8 @@ class Call:
         self.abandoned = False
         self.kept: Kept | None = None
         self.noted: Metadata | None = None
+        self.has_transaction = False
+        self.opened: Transaction | None = None
         self.worker: str | None = None
         self.elapsed: float | None = None
 
@@ -131,7 +142,8 @@ class Call:
 
     def transaction(self) -> Any:
         """Return the connection whose changes are committed with the task's result."""
-        raise NotImplementedError
+        assert self.control is not None, "in a worker process it is another kind of call"
+        return begin(self, partial(self.control.transactions.begin, self, self.worker))
 
     def sleep(self, seconds: float) -> None:
         """Wait, until the body is asked to end."""
@@ -242,15 +254,8 @@ def _run_if_asked_nothing(call: Call, filled: dict[str, Any]) -> Any:
     signal = asked_by(call.conditions, signature, filled)
     if signal is not None:
         raise signal
-    if task.methods:
-        return _run_class(call, filled)
-    theirs = {parameter.name for each in call.conditions for parameter in each.signature.parameters}
-    own = {parameter.name for parameter in signature.parameters}
-    return called(
-        task.fn,
-        signature,
-        {name: value for name, value in filled.items() if name in own or name not in theirs},
-    )
+    own = {each.name: filled[each.name] for each in body_inputs(task, call.inputs)}
+    return _run_class(call, own) if task.methods else called(task.fn, signature, own)
 
 
 def _returned(call: Call, value: Any) -> Outcome:
@@ -263,7 +268,11 @@ def _returned(call: Call, value: Any) -> Outcome:
     if type(value) is Context:
         value = value.storage
     if call.codec is not None:
-        return Outcome(Encoded(call.codec.encode(value)))
+        encoded = Encoded(call.codec.encode(value))
+        if call.opened is None:
+            return Outcome(encoded)
+        committed(call, encoded)
+        return _NOTHING
     return _NOTHING if value is None else Outcome(value)
 
 
@@ -273,7 +282,8 @@ def _failed(call: Call, error: BaseException) -> Outcome:
         if problem is not None:
             with suppress(Exception):  # an error may take no notes
                 error.add_note(f"Not kept: {problem}")
-    return Outcome(error=call.signal or _signal_in(error) or _from_body(error))
+    error = call.signal or _signal_in(error) or _from_body(error)
+    return Outcome(error=error if call.opened is None else end(call, error))
 
 
 def _signal_in(error: BaseException) -> Signal | None:
@@ -317,7 +327,7 @@ def _run_class(call: Call, filled: dict[str, Any]) -> list[Context]:
     """Run the methods of a class one after another on one instance."""
     cls = call.task.fn
     made_by = signature_of(cls)
-    others = {name: value for name, value in filled.items() if call.task.signature.get(name) is None}
+    others = {name: value for name, value in filled.items() if call.task.own_signature.get(name) is None}
     instance = called(cls, made_by, _wanted(made_by, filled, others, None))
     previous = _previous(call)
     contexts = []
@@ -385,8 +395,8 @@ def _awaited(awaitable: Any) -> Any:
 
 
 def _from_body(error: BaseException) -> BaseException:
-    """Take this file's frames off the head of the traceback, so that it begins in the user's code."""
+    """Take the library's frames off the head of the traceback, so that it begins in the user's code."""
     frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+    while frames is not None and frames.tb_frame.f_globals.get("__name__") in _OURS:
         frames = frames.tb_next
     return error.with_traceback(frames or error.__traceback__)

@@ -17,6 +17,7 @@ from dotflow_like.model.status import RunStatus
 
 if TYPE_CHECKING:
     from dotflow_like.execute.saved import Store
+    from dotflow_like.execute.transactions import Transactions
 
 __all__ = ["INTERRUPTED", "LOOK_EVERY", "Control", "Stop", "Terminated", "stopped_by_signals"]
 
@@ -68,9 +69,11 @@ class Control:
         signum: the first signal that arrived; None for none.
         hurry: a second one arrived: what still runs is to be stopped now.
         store: where bodies of this process keep what they save.
+        transactions: those of bodies.
     """
 
     store: Store
+    transactions: Transactions
 
     def __init__(
         self,

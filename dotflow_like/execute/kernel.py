@@ -19,12 +19,14 @@ from dotflow_like.execute.call import Call
 from dotflow_like.execute.control import LOOK_EVERY, Control, Stop
 from dotflow_like.execute.ending import Ending
 from dotflow_like.execute.executors.base import Executor, Progressed, Started
+from dotflow_like.execute.gate import Gate
 from dotflow_like.execute.inbox import Inbox
 from dotflow_like.execute.reports import Reports
 from dotflow_like.execute.requests import Requests, stop_for
 from dotflow_like.execute.saved import Store
 from dotflow_like.execute.stopping import Stopping
 from dotflow_like.execute.tasks import Tasks
+from dotflow_like.execute.transactions import Transactions
 from dotflow_like.execute.turn import Turn
 from dotflow_like.execute.work import Settings, Work
 from dotflow_like.model.context import Progress
@@ -92,8 +94,10 @@ class Kernel:
             self._requests = Requests(journal, claim, self._requested)
         look = {} if self._requests is None else {"look": self._requests.look}
         self.control = Control(lambda: self._inbox.put(None), self._reports.add, **look)
-        self.control.store = Store(journal, claim)
         self._work = work = Work(plan, view, settings, clock, claim)
+        self._gate = Gate(lambda: self._inbox.put(None))
+        self.control.store = Store(journal, claim, self._gate)
+        self.control.transactions = Transactions(journal, claim, plan.identities, work.running, self._gate)
         self._turn = Turn(journal, claim, observer)
         self._tasks = Tasks(work, self._turn, journal, self.control)
         self._stopping = Stopping(work, self._tasks, executor, self.control)
@@ -104,11 +108,13 @@ class Kernel:
         self._running = work.running
         self._done = self._tasks.done
         self._calls: list[Call] = []  # that this turn has opened
+        self._heard: list[Request] = []  # what was asked from outside, and has been seen to
 
     def run(self) -> None:
         """Run to the end. What user code raises ends up in the view; what the journal raises is raised."""
         executor, work = self._executor, self._work
         self._reports.begin()
+        self._gate.begin()
         executor.open(self._inbox, self._codec, self._lock)
         try:
             self._begin()
@@ -118,17 +124,27 @@ class Kernel:
                 elif work.takes_back:
                     work.takes_back = False
                     self._stopping.withdraw(everything=False)
-                self._open_ready()
-                self._commit()
+                if self._gate.try_enter():
+                    try:
+                        self._open_ready()
+                        self._turn.write()
+                        self._answer()
+                    finally:
+                        self._gate.exit()
+                    self._start()
+                else:  # a body has a transaction open: what it waits for is not to wait for it
+                    executor.submit(())
                 if not self._running and not work.delayed:
                     break
                 self._take_messages()
             self._ending.end()
         except BaseException as error:
+            self.control.transactions.close()
             self._ending.broke(error)
             raise
         finally:
             executor.close()
+            self._gate.close()
             self._inbox.close()
             # these call back: without them the run and its results are gone as soon as nobody has it
             self._reports.close()
@@ -228,9 +244,8 @@ class Kernel:
         self._running[call] = run
         self._calls.append(call)
 
-    def _commit(self) -> None:
-        """Record what changed, then tell about it, then start what was opened."""
-        self._turn.write()
+    def _start(self) -> None:
+        """Tell what is recorded, then start what was opened."""
         self._turn.tell()
         calls, self._calls = self._calls, []
         if self.control.stop is None:
@@ -258,8 +273,9 @@ class Kernel:
                     self._progressed(message.call, self._reports.latest(message))
                     break  # a body may report faster than a turn takes
                 elif type(message) is Request:
-                    self._stopping.skip(message)
-                    self._answer(message)
+                    if message.signal == Skip.word:
+                        self._stopping.skip(message)
+                    self._heard.append(message)
                 # else the run is asked to stop: see `run`
                 if inbox.empty():
                     break
@@ -294,13 +310,14 @@ class Kernel:
                     self.control.alarm()
             self._inbox.put(request)
         elif request.signal == Pause.word and request.fence < self._claim.fence:
-            self._answer(request)  # it was asked of an earlier owner, and the run has been resumed since
+            self._inbox.put(request)  # it was asked of an earlier owner, and the run has been resumed since
         else:
             self.control.ask(stop_for(request))
 
-    def _answer(self, request: Request) -> None:
-        if self._requests is not None:  # else it came from this process
-            self._requests.answer(request)
+    def _answer(self) -> None:
+        """Take away what has been seen to."""
+        while self._heard and self._requests is not None:  # else it came from this process
+            self._requests.answer(self._heard.pop())
 
 
 def _why_unknown(keys: Sequence[str], workflow_id: str) -> str:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection
+from contextlib import nullcontext
 from copy import deepcopy
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dotflow_like.declare.task import Task
 from dotflow_like.errors import TaskCancelled
 from dotflow_like.model.places import Root
 from dotflow_like.model.records import RESULT, Attempt, Checkpoint, Held, Reference
 from dotflow_like.record.journal import Change, Claim, Encoded, Journal
+
+if TYPE_CHECKING:
+    from dotflow_like.execute.gate import Gate
 
 __all__ = ["Kept", "Store"]
 
@@ -35,18 +39,20 @@ class Store:
     Args:
         journal: the run's.
         claim: the right to record there; None for a run in which no body runs.
+        gate: keeps bodies from saving while another one has a transaction open; None where none can.
     """
 
-    def __init__(self, journal: Journal, claim: Claim | None) -> None:
+    def __init__(self, journal: Journal, claim: Claim | None, gate: Gate | None = None) -> None:
         self._journal = journal
         self._claim = claim
+        self._gate = gate
 
     def of(self, call: _Call) -> Kept:
         """Return what the attempts of a call's task have saved; always the same object for a call."""
         with _making:
             if call.kept is None:
                 assert self._claim is not None, "no body runs"
-                call.kept = Kept(self._journal, self._claim, call)
+                call.kept = Kept(self._journal, self._claim, call, self._gate)
             return call.kept
 
 
@@ -57,20 +63,30 @@ class Kept:
         journal: where it is.
         claim: the run's.
         call: the attempt that runs; once it is over, or given up, it can save no more.
+        gate: keeps it from saving while another body has a transaction open; None where none can.
+        names: what is there, as far as is known already.
 
     Attributes:
         root: where its steps and iterations are counted.
     """
 
-    __slots__ = ("_call", "_claim", "_journal", "_names", "root")
+    __slots__ = ("_call", "_claim", "_gate", "_journal", "_names", "root")
 
-    def __init__(self, journal: Journal, claim: Claim, call: _Call) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        claim: Claim,
+        call: _Call,
+        gate: Gate | None = None,
+        names: dict[str, None] | None = None,
+    ) -> None:
         self.root = Root()
         self._journal = journal
         self._claim = claim
         self._call = call
+        self._gate = gate
         # nobody but attempts saves anything
-        self._names: dict[str, None] | None = {} if call.attempt.number == 1 else None
+        self._names = {} if names is None and call.attempt.number == 1 else names
 
     def names(self) -> Collection[str]:
         if self._names is None:
@@ -118,6 +134,10 @@ class Kept:
             for name in there:
                 known.pop(name, None)
 
+    def go_on_in(self, journal: Journal) -> None:
+        """Read and save in what the attempt's transaction sees of the journal."""
+        self._journal = journal
+
     def _known(self) -> dict[str, None]:
         if self._names is None:
             self.names()
@@ -130,7 +150,8 @@ class Kept:
             raise TaskCancelled(
                 f"{call.task.where}: attempt {call.attempt.number} is over, and saves nothing any more"
             )
-        self._journal.commit(self._claim, changes, lazily=lazily)
+        with nullcontext() if self._gate is None else self._gate.writing(call):
+            self._journal.commit(self._claim, changes, lazily=lazily)
 
 
 class _Copied(Held):

@@ -120,6 +120,8 @@ class Stopping:
     def _grace_over(self, _: None) -> None:
         for call, run in list(self._work.running.items()):
             self._give_up(call)
+            if self._tasks.has_ended_itself(run, call):
+                continue
             error = TaskCancelled(
                 f"{call.task.where} was still running when the grace of the run's stop was over"
             )
@@ -127,6 +129,8 @@ class Stopping:
 
     def _stop_at_deadline(self, call: Call, run: TaskRun, limit: str) -> None:
         stopped = self._give_up(call)
+        if self._tasks.has_ended_itself(run, call):
+            return
         error = TaskTimeout(f"{call.task.where}: attempt {call.attempt.number} took longer than {limit}")
         self._tasks.failed(run, call, error, outcome=AttemptOutcome.TIMED_OUT)
         if not stopped:

@@ -13,6 +13,7 @@ from dotflow_like.execute.turn import Turn
 from dotflow_like.execute.verdict import verdict
 from dotflow_like.execute.work import Work
 from dotflow_like.model.context import TaskContext
+from dotflow_like.model.metadata import SIGNAL, SIGNAL_REASON
 from dotflow_like.model.records import RESULT, Checkpoint, TaskError, made
 from dotflow_like.model.signals import Cancel, Finish, Pause, Retry, Signal, Skip
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus, TaskStatus
@@ -61,12 +62,31 @@ class Tasks:
             return
         run._last = call.attempt  # with what its body has noted
         error = call.outcome.error
-        if error is None:
+        if self.has_ended_itself(run, call):
+            if call.outcome.interrupted:
+                self._control.interrupted()
+        elif error is None:
             self._succeed(run, call)
         elif isinstance(error, Signal):
             self._signalled(run, call, error)
         else:
             self.failed(run, call, error, interrupted=call.outcome.interrupted)
+
+    def has_ended_itself(self, run: TaskRun, call: Call) -> bool:
+        """See to a call whose transaction has recorded its end, whatever has become of it since; False for any other."""
+        attempt = self._control.transactions.ended(call)
+        if attempt is None:
+            return False
+        run._last = attempt
+        run._value = self._journal.reference(run.workflow_id, run._node.key, RESULT)
+        is_last = attempt.metadata.get(SIGNAL) == Finish.word
+        if is_last:
+            run.reason = attempt.metadata.get(SIGNAL_REASON)
+            self._work.finished = self._work.halted = self._work.takes_back = True
+        self._completed(run)
+        if is_last:
+            self.skip_the_rest()
+        return True
 
     def _succeed(self, run: TaskRun, call: Call) -> None:
         turn, outcome = self._turn, call.outcome
@@ -78,6 +98,10 @@ class Tasks:
             run._value, value = self._journal.reference(run.workflow_id, key, RESULT), outcome.value
         checkpoint = made(Checkpoint, (key, RESULT, value, inputs, code))
         turn.changes += (attempt, checkpoint)
+        self._completed(run)
+
+    def _completed(self, run: TaskRun) -> None:
+        turn = self._turn
         run.status = _COMPLETED
         if turn.observer is not None or run._node.task.callback is not None:
             turn.announce(TaskEnded, run)

@@ -239,7 +239,8 @@ def _status(last: Attempt, own: list[Attempt], generation: int, row: RunRecord) 
     if row.status is RunStatus.CANCELLED:
         return _CANCELLED
     # taken back: it was about to begin, or to be tried again, when the run was to end
-    return _LEFT.get(row.status, _RETRYING) if any(each.error is not None for each in own) else _PENDING
+    tried = any(each.status is AttemptStatus.FAILED for each in own)
+    return _LEFT.get(row.status, _RETRYING) if tried else _PENDING
 
 
 def _why_left(row: RunRecord | None) -> str:

@@ -12,6 +12,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, overload
 
 from dotflow_like import clock
+from dotflow_like.model.places import begin
 from dotflow_like.model.progress import Progress
 from dotflow_like.model.signals import Cancel, Finish, Pause, Retry, Skip
 from dotflow_like.model.tagged import NAME, TaggedLogger, replaced, replacement
@@ -74,6 +75,9 @@ class TaskContext:
     params: Mapping[str, Any]
     _running: Running = field(repr=False)
     _logger: TaggedLogger | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        begin()
 
     # What shall happen next
 
@@ -167,11 +171,6 @@ class TaskContext:
 
         A value is there, exactly, when its assignment returns. What is read is a copy: to change it, assign it again.
         It is gone when the task's result is discarded: by starting over, a reset, a rerun.
-
-        ```python
-        seen = ctx.checkpoints.get("seen", 0)
-        ctx.checkpoints["seen"] = seen + 1
-        ```
         """
         from dotflow_like.model.checkpoints import Checkpoints
 
@@ -219,11 +218,6 @@ class TaskContext:
         An item is done when the loop comes back for the next, not if it is left by `break` or an exception. Before
         each item the body ends if it is asked to, as with `check`. Once the loop has come to its end a later
         attempt iterates over nothing more; `rewind()` of what this returns begins with the first item again.
-
-        ```python
-        for row in ctx.iterate(rows, cursor="id"):
-            handle(row)
-        ```
 
         What is done survives the death of the process at once, a power cut a little later.
 

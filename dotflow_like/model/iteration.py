@@ -8,6 +8,7 @@ from math import isnan
 from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar
 
+from dotflow_like.errors import NotSerializable
 from dotflow_like.model.places import Place, within
 from dotflow_like.model.running import Running
 
@@ -170,7 +171,10 @@ class Iteration(Iterator[T], Generic[T]):
         done: list[str] = []
         if self._is_stale:
             done = [each for each in self._saved.names() if self._is_within(each)]
-        self._saved.save(self._key, cursor, dropping=done, lazily=True)
+        try:
+            self._saved.save(self._key, cursor, dropping=done, lazily=True)
+        except NotSerializable as error:
+            raise NotSerializable(f"ctx.iterate: the cursor of an item, {cursor[1]!r}: {error}") from error
         self._is_stale = False
 
     def _leave(self) -> None:

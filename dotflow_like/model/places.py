@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextvars import ContextVar
 from itertools import count
-from threading import get_ident
 from weakref import ReferenceType, ref
 
-__all__ = ["Place", "Root", "within"]
+__all__ = ["Place", "Root", "begin", "within"]
 
 
 class Place:
@@ -46,13 +45,12 @@ class Place:
 
 
 class Root(Place):
-    """The whole body of one attempt, made in the body's thread."""
+    """The whole body of one attempt."""
 
-    __slots__ = ("_open", "_thread")
+    __slots__ = ("_open",)
 
     def __init__(self) -> None:
         super().__init__()
-        self._thread = get_ident()
         self._open: list[Place] = []  # of iterations, in the middle of an item
 
     def current(self) -> Place:
@@ -60,10 +58,8 @@ class Root(Place):
         for place in reversed(_entered.get()):
             if place._root() is self:
                 return place
-        # a thread of its own knows nothing of the code that started it: most likely it works for the item
-        if self._open and get_ident() != self._thread:
-            return self._open[-1]
-        return self
+        # a thread knows nothing of the code that started it, unless it was told: most likely it works for the item
+        return self if _is_told.get() or not self._open else self._open[-1]
 
     def enter(self, path: str) -> Place:
         """Return a new place, in which this code, and what it calls, is from now on."""
@@ -83,6 +79,11 @@ class Root(Place):
         _entered.set(entered if place is self else (*entered, place))
 
 
+def begin() -> None:
+    """Note that code of a body follows: it is in all of the body, and so is what it calls, until it is told more."""
+    _is_told.set(True)
+
+
 def within(path: str, names: Iterable[str]) -> list[str]:
     """Return those of the names of checkpoints that were made at a path, or further in."""
     return [name for name in names if name.startswith((f"step/{path}", f"cursor/{path}"))]
@@ -90,3 +91,4 @@ def within(path: str, names: Iterable[str]) -> list[str]:
 
 _entered: ContextVar[tuple[Place, ...]] = ContextVar("dotflow_like_places", default=())
 """Where this code is, for each body it is in: one may run others."""
+_is_told: ContextVar[bool] = ContextVar("dotflow_like_in_body", default=False)

@@ -119,6 +119,7 @@ class Database:
         """
         if _forking:
             _wait_for_fork()
+        lazily = lazily and self.durability == "full"
         with self._lock:
             try:
                 while True:
@@ -131,22 +132,21 @@ class Database:
                     try:
                         if self._is_in_place(routine=routine) and (within is None or within == self.place):
                             cursor = connection.cursor()  # one for all of it: each takes its time
-                            if lazily:
-                                connection.execute("PRAGMA synchronous=NORMAL")
-                            cursor.execute("BEGIN IMMEDIATE")
                             try:
+                                if lazily:
+                                    cursor.execute("PRAGMA synchronous=NORMAL")
+                                cursor.execute("BEGIN IMMEDIATE")
                                 result = work(cursor)
                                 cursor.execute("COMMIT")
                             except BaseException:
                                 cursor.close()  # the error keeps it, and it would keep the file open
                                 self._roll_back(connection)
                                 raise
-                            finally:
-                                if lazily and connection is self._connection:
-                                    connection.execute(f"PRAGMA synchronous={SYNCHRONOUS[self.durability]}")
                             return result
                     finally:
                         self._writing.release()
+                        if lazily and self._connection is not None:
+                            self._connection.execute("PRAGMA synchronous=FULL")
                     if within is not None:
                         raise _moved()
                     self._close()

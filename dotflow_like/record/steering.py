@@ -28,12 +28,14 @@ __all__ = ["check_goes_on", "known", "new_owner", "steer"]
 _PATIENCE: Final = 2.0
 """Seconds, of real time, to wait for an owner that is about to end its run."""
 _PAUSE: Final = 0.01
+_MARK: Final = "steering-"
+"""The token of an owner begins with it who has claimed a run to change it, not to execute it."""
 _DONE: Final = {Pause.word: "paused", Cancel.word: "cancelled", Skip.word: "skipped"}
 
 
-def new_owner() -> str:
-    """Return a new name for what this process does to a run: `host:pid:token`."""
-    return f"{_host_here()}:{os.getpid()}:{os.urandom(4).hex()}"
+def new_owner(mark: str = "") -> str:
+    """Return a new name for what this process does to a run: `host:pid:token`; the token begins with the mark."""
+    return f"{_host_here()}:{os.getpid()}:{mark}{os.urandom(4).hex()}"
 
 
 def known(journal: Journal, workflow_id: str, where: str) -> RunRecord:
@@ -97,7 +99,7 @@ def steer(
         ConfigError: no such run is known there.
         StorageError: the place cannot be read or written.
     """
-    wish = Request(word, new_owner(), clock.current().now(), reason, task_id)
+    wish = Request(word, new_owner(_MARK), clock.current().now(), reason, task_id)
     until = time.monotonic() + _PATIENCE
     while True:
         # before the row: an owner gives the run back after it has written how it ended
@@ -106,11 +108,16 @@ def steer(
         if row.status not in OPEN and row.status is not RunStatus.PAUSED and word == Cancel.word:
             return False
         check_goes_on(row, _DONE[word] if word != Skip.word else "changed any more")
-        executed = row.status in OPEN and (is_held or _may_be_elsewhere(journal, row))
-        done = _ask(journal, row, wish) if executed else _change(journal, row, wish)
+        is_late = time.monotonic() >= until
+        if row.status not in OPEN or not (is_held or _may_be_elsewhere(journal, row)):
+            done = _change(journal, row, wish)
+        elif not _is_steered(row):
+            done = _ask(journal, row, wish)
+        else:  # somebody else is about to do what we are; where that cannot be seen they may have died
+            done = is_late and not is_held and _change(journal, row, wish)
         if done:
             return True
-        if time.monotonic() >= until:
+        if is_late:
             raise RunInProgress(
                 f"run {workflow_id!r} changes hands, or is about to end: {row.owner} has claimed it (claim "
                 f"{row.fence}); try again"
@@ -128,6 +135,10 @@ def _may_be_elsewhere(journal: Journal, row: RunRecord) -> bool:
     if journal.locks is None:
         return True
     return row.owner is not None and row.owner.rsplit(":", 2)[0] != _host_here()
+
+
+def _is_steered(row: RunRecord) -> bool:
+    return row.owner is not None and row.owner.rpartition(":")[2].startswith(_MARK)
 
 
 # A run that is executed

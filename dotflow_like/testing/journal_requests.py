@@ -304,11 +304,6 @@ class Requests:
 
     @pytest.mark.parametrize("alone", [True, False], ids=["alone", "with a task"])
     def test_what_is_asked_while_the_run_ends_is_seen_or_refused(self, bench: Bench, alone: bool) -> None:
-        def ask(journal: Journal, run: str, by: str, later: int) -> bool:
-            for _ in range(later):
-                journal.asked(run)
-            return journal.ask(run, pause(by=by))
-
         askers = bench.several(4)[1:]
         for number in range(ROUNDS):
             run = f"run {number}"
@@ -316,11 +311,10 @@ class Requests:
             bench.journal.commit(claim, [attempt(claim, RUNNING)])
             row = replace(bench.row(run), status=RunStatus.COMPLETED, finished_at=LATER)
             changes = [row] if alone else [*bench.ended(claim, COMPLETED), row]
-            calls = [
-                partial(ask, journal, run, f"asker {at}", number * 10 * (at + 1))
-                for at, journal in enumerate(askers)
-            ]
-            ended, *heard = together(partial(bench.journal.end, claim, changes), *calls)
+            calls = [partial(journal.ask, run, pause(by=f"asker {at}")) for at, journal in enumerate(askers)]
+            calls.insert(number % 4, partial(bench.journal.end, claim, changes))  # the last one goes first
+            heard = list(together(*calls))
+            ended = heard.pop(number % 4)
             assert [ended, *heard].count(True) == 1, "it ends, or is asked; never both, and never neither"
             waiting = bench.another().asked(run)
             if ended:

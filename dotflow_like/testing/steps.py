@@ -44,10 +44,11 @@ class Steps:
                 f"Steps takes no {word}=: every step resumes the run, and so runs failed tasks again"
             )
         self._workflow = tasks if isinstance(tasks, Workflow) else Workflow(tasks)
+        inline_order(options.copy())  # what is wrong with them is raised here
         self._options = options
         self._journal = MemoryJournal()
         self._clock = FakeClock()
-        self._workflow_id: Any = options.get("workflow_id")
+        self._workflow_id: str | None = None
         self.run: Run | None = None
 
     def next(self) -> TaskRun | None:
@@ -60,7 +61,7 @@ class Steps:
         if self.run is not None and self.run.reason != "stepped":
             return None
         order = inline_order(self._options.copy())
-        order.workflow_id, order.resume, order.steps = self._workflow_id or order.workflow_id, True, 1
+        order.workflow_id, order.resume, order.steps = order.workflow_id or self._workflow_id, True, 1
         if not order.config.keeps:
             order.journal = self._journal
             order.fingerprint = order.fingerprint or "the same in every step"

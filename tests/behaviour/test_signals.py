@@ -13,7 +13,18 @@ from typing import Any
 
 import pytest
 
-from dotflow_like import Manager, MemoryStorage, RunFailed, Task, TaskContext, TaskStatus, Workflow, task
+from dotflow_like import (
+    Config,
+    Manager,
+    MemoryStorage,
+    RunFailed,
+    Task,
+    TaskContext,
+    TaskStatus,
+    Workflow,
+    task,
+)
+from dotflow_like.config import open_journal
 from dotflow_like.model.signals import Signal
 from dotflow_like.testing import FakeClock, run_inline
 
@@ -519,6 +530,22 @@ def test_a_time_that_cannot_be_fails_the_task(after: Any) -> None:
     assert run["it"].errors[0].exception in ("TypeError", "ValueError")
 
 
+@pytest.mark.parametrize("after", [1e10, 1e12, 1e300])
+def test_a_retry_after_longer_than_the_calendar_goes_breaks_no_run(after: float) -> None:
+    storage = MemoryStorage()
+    with FakeClock():
+        run = Manager(
+            [task(lambda ctx: ctx.retry(after=after) if ctx.attempt.number == 1 else "done", name="it")],
+            storage=storage,
+            workflow_id="w",
+            on_failure=lambda tasks: None,
+        )
+    assert run.status in ("completed", "failed")
+    assert [each.status for each in run.attempts] in (["completed", "completed"], ["failed"])
+    recorded = open_journal(Config(storage=storage), Workflow([])).attempts("w")
+    assert recorded == run.attempts
+
+
 # finish
 
 
@@ -590,7 +617,7 @@ def test_bodies_that_run_beside_it_come_to_their_end(tmp_path: Path, until: Call
     assert (run[late].status, run[late].reason) == ("skipped", "finished")
 
 
-@pytest.mark.parametrize("after", [0, 3600])
+@pytest.mark.parametrize("after", [0, 2])
 def test_a_retry_beside_it_is_not_granted_any_more(after: float, until: Callable[..., None]) -> None:
     begun, gate = threading.Event(), threading.Event()
 
@@ -598,7 +625,9 @@ def test_a_retry_beside_it_is_not_granted_any_more(after: float, until: Callable
     def beside(ctx: TaskContext) -> str:
         begun.set()
         assert gate.wait(30)
-        ctx.retry(after=after)
+        if ctx.attempt.number == 1:
+            ctx.retry(after=after)
+        return "again"
 
     @task
     def it(ctx: TaskContext) -> None:
@@ -705,6 +734,40 @@ def test_an_item_that_pauses_pauses_the_run_and_is_run_again_alone() -> None:
     assert calls == [1, 2, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("asked", "says", "status", "ended"),
+    [
+        ("cancel", "skip", "skipped", "cancelled"),
+        ("cancel", "pause", "cancelled", "cancelled"),
+        ("cancel", "cancel", "cancelled", "cancelled"),
+        ("cancel", "finish", "completed", "cancelled"),
+        ("pause", "skip", "skipped", "paused"),
+        ("pause", "pause", "paused", "paused"),
+        ("pause", "cancel", "cancelled", "cancelled"),
+        ("pause", "finish", "completed", "completed"),
+    ],
+)
+def test_what_a_body_says_when_its_run_is_to_end(asked: str, says: str, status: str, ended: str) -> None:
+    storage, begun, gate = MemoryStorage(), threading.Event(), threading.Event()
+
+    @task
+    def it(ctx: TaskContext) -> None:
+        begun.set()
+        assert gate.wait(30)
+        getattr(ctx, says)("why")
+
+    later = task(lambda: 1, name="later")
+    run = Workflow([it, later]).start(storage=storage, workflow_id="w")
+    assert begun.wait(30)
+    assert getattr(run, asked)() is True
+    gate.set()
+    run.wait(30)
+    assert (run[it].status, run.status) == (status, ended)
+    assert run[later].status == ("skipped" if says == "finish" else "pending")
+    (attempt,) = open_journal(Config(storage=storage), Workflow([])).attempts("w")
+    assert attempt.metadata["signal"] == says
+
+
 # After the body, and beside it
 
 
@@ -761,8 +824,6 @@ def test_observers_are_told_of_the_end(word: str) -> None:
 
         def end_workflow(self, workflow_id: str, **info: Any) -> None:
             told.append(("run", str(info["status"])))
-
-    from dotflow_like import Config
 
     Manager([task(Said(word).__call__, name="it")], config=Config(tracer=Trace()))
     assert told == [("start", "it"), (STATUSES[word][0], "it"), ("run", STATUSES[word][1])]

@@ -64,6 +64,44 @@ task(isolate="yes")  # type: ignore[call-overload]
 task(retry=RetryPolicy(3), callback=print, initial_context={"any": "thing"}, group_name=None)
 
 
+# Conditions, and what becomes of exceptions.
+
+
+@task(
+    skip_if=lambda url, limit: len(url) > limit,
+    on_exception={OSError: "retry", KeyError: lambda error: "skip"},
+)
+def guarded(url: str) -> bytes:
+    return url.encode()
+
+
+def is_late(day: int, ctx: TaskContext) -> bool:
+    return day > 3
+
+
+def choose(error: BaseException, ctx: TaskContext) -> str:
+    ctx.retry("later", after=3)
+
+
+def is_gone(error: BaseException) -> bool:
+    return "gone" in str(error)
+
+
+assert_type(guarded("a"), bytes)
+task(run_if=False, on_exception="pause")
+task(run_if=is_late, on_exception=choose, skip_if=None)
+task(on_exception=[{(OSError, KeyError): "skip", is_gone: choose}, "cancel"])
+task(on_exception=None)
+task(on_exception="stop")  # type: ignore[arg-type]
+task(on_exception={OSError: "stop"})  # type: ignore[dict-item]
+task(skip_if="yes")  # type: ignore[call-overload]
+task(cancel_if=True)  # type: ignore[call-overload]
+assert_type(guarded.with_options(skip_if=None, on_exception="fail")("a"), bytes)
+guarded.with_options(run_if=3)  # type: ignore[arg-type]
+RetryPolicy(3, then="skip")
+RetryPolicy(3, then="retry")  # type: ignore[arg-type]
+
+
 # The decorator called.
 
 
@@ -203,7 +241,13 @@ assert_type(run.wait(5), Manager)
 assert_type(run.raise_for_failure(), Manager)
 assert_type(run.results, Mapping[str, Any])
 
-workflow = Workflow([fetch, parse], name="w", version="1")
+Manager([fetch], on_exception={OSError: "skip"}, cancel_if=is_late)
+Manager([fetch], on_exception="stop")  # type: ignore[arg-type]
+Manager([fetch], cancel_if="yes")  # type: ignore[arg-type]
+
+workflow = Workflow(
+    [fetch, parse], name="w", version="1", on_exception=[choose], cancel_if=lambda limit: limit > 3
+)
 assert_type(workflow.run(mode="parallel", max_workers=2), Run)
 assert_type(workflow.start(params={"url": "a"}), Run)
 assert_type(workflow.plan(), Plan)

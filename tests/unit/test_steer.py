@@ -20,6 +20,7 @@ from dotflow_like.declare.workflow import Definition
 from dotflow_like.errors import ConfigError, IllegalMove, RunInProgress
 from dotflow_like.model.records import RESULT, Attempt, Checkpoint, Request, RunRecord
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus
+from dotflow_like.record import steering
 from dotflow_like.record.journal import Claim, Encoded, Journal
 from dotflow_like.record.steering import new_owner
 from dotflow_like.testing.journal_bench import together
@@ -506,6 +507,27 @@ def test_steering_neither_counts_nor_forgets_crashes(bench: Bench) -> None:
     assert dotflow_like.skip("run", "two", storage=bench.storage) is True
     assert bench.row().crashes == 1
     assert bench.journal.claim("run", bench.owner, AT).crashes == 1
+
+
+def test_a_run_that_is_just_being_steered_is_not_asked_but_waited_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steering, "_PATIENCE", 0.1)
+    claim = bench.paused(("one", "paused"))
+    bench.owner = new_owner("steering-")
+    locks = bench.journal.locks
+    lock = None if locks is None else locks.take("run", bench.owner)
+    claim = bench.journal.claim("run", bench.owner, AT)
+    if lock is not None:
+        with pytest.raises(RunInProgress, match=f"{bench.owner} has claimed it"):
+            dotflow_like.skip("run", "one", storage=bench.storage)
+        assert bench.journal.asked("run") is None
+        assert bench.row().fence == claim.fence
+        lock.release()
+    # it has died: without a lock that shows when it does not come to its end
+    assert dotflow_like.skip("run", "one", storage=bench.storage) is True
+    assert (bench.row().status, bench.row().crashes) == (RunStatus.PAUSED, 0)
+    assert bench.last("one").status is AttemptStatus.SKIPPED
 
 
 # Several at once

@@ -116,8 +116,8 @@ class CoroutineExecutor(Executor):
             self._running[call] = asyncio.current_task()  # and keep it: the loop itself need not
         if call.task.timeout is not None:
             self.inbox.put(Started(call))
-        call.outcome = await perform_async(call)
         call.worker = self._worker
+        call.outcome = await perform_async(call)
         with self._lock:
             del self._running[call]
             self._given_up.discard(call)

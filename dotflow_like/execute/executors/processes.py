@@ -12,7 +12,7 @@ from typing import Any
 
 from dotflow_like.errors import CodecError, NotSerializable, StorageError, WorkerDied
 from dotflow_like.execute.call import Call, Outcome
-from dotflow_like.execute.executors.answers import answered
+from dotflow_like.execute.executors.answers import answer
 from dotflow_like.execute.executors.base import Executor, Progressed, Started
 from dotflow_like.execute.executors.lanes import Bodies, Item, Lane
 from dotflow_like.execute.inbox import Inbox
@@ -305,9 +305,7 @@ class ProcessExecutor(Executor):
             self.inbox.add(Started(call))
             return
         if kind == protocol.ASK:
-            kind, parcel = answered(call, message)
-            lane.worker.channel.post(kind, number, message.extra, parcel)
-            self._flush(lane)
+            answer(call, message, lane.worker.name, partial(self._reply, lane, number, message.extra))
             return
         if kind == protocol.PROGRESS:
             self.inbox.add(Progressed(call, Progress(*json.loads(bytes(_kept(message)[0])))))
@@ -341,6 +339,12 @@ class ProcessExecutor(Executor):
                 self._take_back(lane)
             outcome = Outcome(error=error)
         self._finish(item, outcome)
+
+    def _reply(self, lane: Lane, number: int, question: float, kind: int, parcel: Parcel) -> None:
+        """Answer a question of a call, unless that has ended meanwhile."""
+        if number in lane.calls:
+            lane.worker.channel.post(kind, number, question, parcel)
+            self._flush(lane)
 
     def _log(self, lane: Lane, message: Message) -> None:
         item = lane.calls.get(message.number)

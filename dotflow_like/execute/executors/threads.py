@@ -106,8 +106,8 @@ class ThreadExecutor(Executor):
                 del self._waiting[call]
             if call.task.timeout is not None:
                 self.inbox.put(Started(call))
-            call.outcome = context.run(perform, call)
             call.worker = worker
+            call.outcome = context.run(perform, call)
             with self._lock:
                 given_up = call not in self._running
                 self._running.discard(call)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dotflow_like.errors import NotSerializable, TaskCancelled
 from dotflow_like.execute.call import Call
+from dotflow_like.execute.transactions import begin
 from dotflow_like.execute.workers import protocol
 from dotflow_like.execute.workers.channel import Parcel
 from dotflow_like.execute.workers.pickling import Buffer, dumps, loads
@@ -18,9 +19,12 @@ from dotflow_like.model.places import Root
 from dotflow_like.record.journal import Codec
 
 if TYPE_CHECKING:
+    from dotflow_like.execute.saved import Kept
     from dotflow_like.execute.workers.link import Link
     from dotflow_like.model.context import Progress
     from dotflow_like.model.signals import Signal
+    from dotflow_like.record.journal import Claim, Journal
+    from dotflow_like.record.sql_transaction import Transaction
 
 __all__ = ["WorkerCall"]
 
@@ -69,6 +73,20 @@ class WorkerCall(Call):
                 self._asking = Asking(self)
             return self._asking
 
+    def transaction(self) -> Any:
+        return begin(self, self._begin)
+
+    def _begin(self) -> Transaction:
+        from dotflow_like.record.sql_transaction import Grant, Transaction
+
+        if self.link is None or self.codec is None:
+            raise TaskCancelled(f"{self.task.where}: attempt {self.attempt.number} is over")
+        frames = self.link.ask(self.number, question_parcel(Question("transaction")), self.is_over)
+        grant: Grant = loads(frames[0], frames[1:])
+        transaction = Transaction(grant, self.codec)
+        self.saved().go_on_in(transaction.journal, grant.claim)
+        return transaction
+
     def report(self, progress: Progress) -> None:
         now = time.monotonic()
         if now < self._told + _EVERY:
@@ -107,27 +125,41 @@ class Asking:
         root: where its steps and iterations are counted.
     """
 
-    __slots__ = ("_call", "_names", "root")
+    __slots__ = ("_call", "_inside", "_names", "root")
 
     def __init__(self, call: WorkerCall) -> None:
         self.root = Root()
         self._call = call
+        self._inside: Kept | None = None  # the attempt's transaction
         # nobody but attempts saves anything
         self._names: dict[str, None] | None = {} if call.attempt.number == 1 else None
 
+    def go_on_in(self, journal: Journal, claim: Claim) -> None:
+        """Read and save in what the attempt's transaction sees of the journal."""
+        from dotflow_like.execute.saved import Kept
+
+        self._inside = Kept(journal, claim, self._call, names=self._known())
+
     def names(self) -> Collection[str]:
+        if self._inside is not None:
+            return self._inside.names()
         if self._names is None:
             (names,) = self._ask(Question("names"))
             self._names = dict.fromkeys(json.loads(bytes(names))) | (self._names or {})
         return self._names.copy()
 
     def load(self, name: str) -> Any:
+        if self._inside is not None:
+            return self._inside.load(name)
         if name not in self._known():
             raise KeyError(name)
         frames = self._ask(Question("load", [name]))
         return loads(frames[0], frames[1:]).load()
 
     def save(self, name: str, value: Any, *, dropping: Collection[str] = (), lazily: bool = False) -> None:
+        if self._inside is not None:
+            self._inside.save(name, value, dropping=dropping, lazily=lazily)
+            return
         question = Question("save", [name], list(dropping), lazily)
         self._ask(question, _frames_of(value, self._call.codec))
         known = self._known()
@@ -136,6 +168,9 @@ class Asking:
             known.pop(each, None)
 
     def drop(self, names: Collection[str]) -> None:
+        if self._inside is not None:
+            self._inside.drop(names)
+            return
         known = self._known()
         there = [name for name in names if name in known]
         if there:

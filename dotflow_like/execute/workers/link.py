@@ -6,6 +6,7 @@ import itertools
 import signal
 import threading
 import time
+from _signal import pthread_sigmask  # type: ignore[import-not-found]  # that of `signal` makes 64 enumeration members
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -18,6 +19,7 @@ from dotflow_like.model.signals import Signal
 
 __all__ = ["Link"]
 
+_SIGNALS = tuple(map(int, signal.valid_signals()))
 _LOOK_EVERY = 0.05
 """Seconds: whoever waits for a message looks that often whether somebody else has received it."""
 
@@ -59,11 +61,11 @@ class Link:
 
     def send_whole(self, kind: int, number: int, parcel: Parcel, extra: float = 0.0) -> None:
         """Send a message in the middle of a body, whose signal handlers shall not interrupt that."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        before = pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             self.send(kind, number, extra, parcel)
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            pthread_sigmask(signal.SIG_SETMASK, before)
 
     def next(self, patience: float | None) -> Message | None:
         """Return the next message; None if none comes in that many seconds, or ever.

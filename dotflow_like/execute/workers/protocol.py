@@ -119,7 +119,7 @@ class Question(NamedTuple):
     """What a body asks for that only the parent has: what its task has saved.
 
     Attributes:
-        what: `names`, `load`, `save` or `drop`.
+        what: `names`, `load`, `save` or `drop`; or `transaction`, for the right to one.
         names: of what it is about.
         dropping: of what is dropped when something is saved.
         lazily: how it is saved.

@@ -39,7 +39,7 @@ class TestValue:
     def test_any_iterable_of_tasks(self) -> None:
         assert Workflow(each for each in (one, two)).tasks == Workflow((one, two)).tasks == (one, two)
 
-    @pytest.mark.parametrize("word", ["tasks", "name", "version", "other"])
+    @pytest.mark.parametrize("word", ["tasks", "name", "version", "reactions", "cancel_if", "other"])
     def test_it_cannot_be_changed(self, word: str) -> None:
         workflow = Workflow([one])
         with pytest.raises((dataclasses.FrozenInstanceError, AttributeError, TypeError)):
@@ -49,10 +49,12 @@ class TestValue:
         assert Workflow([one], name="a") == Workflow([one], name="a")
         assert Workflow([one], name="a") != Workflow([one], name="b")
         assert Workflow([one]) != Workflow([two])
+        assert Workflow([one], on_exception="skip") == Workflow([one], on_exception="skip") != Workflow([one])
+        assert Workflow([one], cancel_if=True) == Workflow([one], cancel_if=True) != Workflow([one])
         assert len({Workflow([one]), Workflow([one]), Workflow([two])}) == 2
 
     def test_it_can_be_copied(self) -> None:
-        workflow = Workflow([one, two], name="nightly", version="7")
+        workflow = Workflow([one, two], name="nightly", version="7", on_exception="skip", cancel_if=False)
         assert copy.copy(workflow) == copy.deepcopy(workflow) == workflow
 
     def test_it_runs_any_number_of_times(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dotflow_like.errors import ClaimLost, CodecError, CorruptCheckpoint, StorageError
-from dotflow_like.model.records import RESULT, Attempt, Checkpoint, Discard, RunRecord
+from dotflow_like.model.records import RESULT, Attempt, Checkpoint, Discard, Request, RunRecord
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus
 from dotflow_like.record.codec import JsonCodec
 from dotflow_like.record.journal import Change, Claim, Encoded
@@ -466,6 +466,164 @@ def test_a_commit_in_the_middle_of_a_claim_is_recorded_or_refused(what: str, cla
         race.heir.commit(race.mine, [running("new", fence=2)])  # the heir goes on
     else:
         pytest.fail("it never came to an end")
+
+
+# Requests, and the end of a run
+
+PAUSE = Request("pause", "somebody", AT, "lunch")
+CANCEL = Request("cancel", "another", AT)
+ENDS: dict[str, list[Change]] = {"alone": [], "with a task": [completed(), kept(LARGE)]}
+
+
+def end(journal: KeyValueJournal, claim: Claim, changes: list[Change], answered: Request | None) -> bool:
+    row = journal.run("run", params=False)
+    assert row is not None
+    return journal.end(claim, [*changes, replace(row, status=RunStatus.PAUSED, finished_at=AT)], answered)
+
+
+def test_a_request_lies_in_the_row_of_its_run_and_leaves_nothing_there(
+    journal: KeyValueJournal, storage: Counting, claim: Claim
+) -> None:
+    before = storage.all()["run/run"]
+    assert journal.ask("run", PAUSE)
+    assert list(storage.all()) == ["run/run"]
+    header = json.loads(storage.all()["run/run"].splitlines()[1])
+    assert header["request"] == {**PAUSE._asdict(), "at": AT.isoformat()}
+    assert journal.answer(claim, PAUSE)
+    assert journal.run("run") == KeyValueJournal(storage, JsonCodec()).run("run")
+    assert end(journal, claim, [], None)
+    header = json.loads(storage.all()["run/run"].splitlines()[1])
+    assert header.keys() == json.loads(before.splitlines()[1]).keys()
+
+
+def test_an_end_alone_is_one_put(journal: KeyValueJournal, storage: Counting, claim: Claim) -> None:
+    puts = len(storage.puts)
+    assert end(journal, claim, [], None)
+    assert storage.puts[puts:] == ["run/run"]
+
+
+def test_neither_a_claim_nor_an_end_reads_the_params(storage: Counting) -> None:
+    class NoJson(JsonCodec):
+        def encode(self, value: Any) -> bytes:
+            return b"not to be read"
+
+        def decode(self, data: bytes) -> Any:
+            raise AssertionError(data)
+
+    journal = KeyValueJournal(storage, NoJson())
+    journal.create(RunRecord("run", "workflow", None, {"n": 1}, "sequential", RunStatus.PENDING, AT))
+    claim = journal.claim("run", "me", AT)
+    assert journal.ask("run", PAUSE)
+    assert end(journal, claim, [], PAUSE)
+    assert storage.all()["run/run"].endswith(b"\nnot to be read")
+
+
+@pytest.mark.parametrize("what", ENDS)
+@pytest.mark.parametrize("first", [None, PAUSE], ids=["nothing waits", "what led to it waits"])
+def test_what_is_asked_in_the_middle_of_an_end_is_seen_or_refused(what: str, first: Request | None) -> None:
+    changes = ENDS[what]
+    for at in range(1, 100):
+        race, heard, ended = Race(), list[bool](), list[bool]()
+        if first is not None:
+            assert race.heir.ask("run", first)
+
+        def ask(race: Race = race, heard: list[bool] = heard) -> None:
+            heard.append(race.heir.ask("run", CANCEL, first))
+
+        def finish(race: Race = race, ended: list[bool] = ended) -> None:
+            ended.append(end(race.former, race.claim, changes, first))
+
+        race.interrupt(at, finish, ask)
+        if not race.was_interrupted:
+            assert at > 3
+            break
+        assert [*heard, *ended].count(True) == 1, f"both or neither ({at})"
+        (found,) = race.heir.tasks("run", ["task"])["task"].attempts
+        if ended == [False]:
+            assert found.status is AttemptStatus.RUNNING, f"something was written ({at})"
+            assert race.heir.asked("run") == CANCEL
+            assert end(race.former, race.claim, changes, CANCEL)
+        assert race.heir.asked("run") is None
+    else:
+        pytest.fail("it never came to an end")
+
+
+@pytest.mark.parametrize("what", ENDS)
+def test_a_claim_in_the_middle_of_an_end_loses_no_request(what: str) -> None:
+    for at in range(1, 100):
+        race, refused = Race(), list[bool]()
+        assert race.heir.ask("run", PAUSE)
+
+        def finish(race: Race = race, refused: list[bool] = refused) -> None:
+            try:
+                assert end(race.former, race.claim, ENDS[what], PAUSE)
+            except ClaimLost:
+                refused.append(True)
+
+        race.interrupt(at, finish, race.take_over)
+        if not race.was_interrupted:
+            assert at > 3
+            break
+        assert refused, f"somebody else has claimed it ({at})"
+        row = race.heir.run("run")
+        assert row is not None
+        assert (row.status, row.fence) == (RunStatus.RUNNING, 2)
+        assert race.heir.asked("run") == PAUSE, f"it was not answered by this end ({at})"
+        assert race.former.ask("run", CANCEL, PAUSE), f"the heir can be asked ({at})"
+    else:
+        pytest.fail("it never came to an end")
+
+
+@pytest.mark.parametrize("what", ENDS)
+@pytest.mark.parametrize("waits", [None, PAUSE], ids=["nothing waits", "something waits"])
+def test_whoever_dies_in_the_middle_of_an_end_leaves_a_run_that_can_be_asked_and_claimed(
+    what: str, waits: Request | None
+) -> None:
+    for puts in range(1, 10):
+        storage = Counting()
+        journal = KeyValueJournal(storage, JsonCodec())
+        journal.create(RunRecord("run", "workflow", None, {"n": 1}, "sequential", RunStatus.PENDING, AT))
+        claim = journal.claim("run", "me", AT)
+        journal.commit(claim, [running()])
+        if waits is not None:
+            assert journal.ask("run", waits)
+        storage.fail_at = len(storage.puts) + puts
+        try:
+            ended = end(journal, claim, ENDS[what], waits)
+        except StorageError:
+            ended = False
+        storage.fail_at = None
+        heir = other(journal)
+        row = heir.run("run")
+        assert row is not None
+        assert (row.status is RunStatus.PAUSED) is ended
+        if ended:
+            break
+        assert heir.asked("run") == waits, "it has not ended, and nothing was answered"
+        # once its owner has begun to end it, it is asked nothing before it is claimed
+        assert heir.ask("run", CANCEL, waits) is (puts == 1)
+        waiting = heir.asked("run")
+        mine = heir.claim("run", "heir", AT)
+        assert heir.asked("run") == waiting
+        assert heir.ask("run", PAUSE, waiting)
+        assert end(heir, mine, [], PAUSE)
+        assert heir.run("run", params=True) is not None
+    else:
+        pytest.fail("it never came to an end")
+    assert puts == (2 if what == "alone" else 5)
+
+
+def test_an_owner_that_could_not_write_its_end_can_try_again(
+    journal: KeyValueJournal, storage: Counting, claim: Claim
+) -> None:
+    journal.commit(claim, [running()])
+    storage.fail_at = len(storage.puts) + 2
+    with pytest.raises(StorageError):
+        end(journal, claim, ENDS["with a task"], None)
+    storage.fail_at = None
+    assert not other(journal).ask("run", PAUSE), "it is about to end"
+    assert end(journal, claim, ENDS["with a task"], None)
+    assert other(journal).tasks("run", ["task"])["task"].attempts == (completed(),)
 
 
 # Idempotency keys

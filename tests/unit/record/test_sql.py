@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 
 from dotflow_like import Config, RunStatus, Workflow, task
 from dotflow_like.errors import CodecError, CorruptCheckpoint, DotflowError, StorageError
-from dotflow_like.model.records import NO_METADATA, Attempt, Checkpoint, RunRecord
+from dotflow_like.model.records import NO_METADATA, Attempt, Checkpoint, Request, RunRecord
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus
 from dotflow_like.record import sqlite
 from dotflow_like.record.codec import JsonCodec
@@ -507,3 +508,132 @@ def test_a_saved_value_that_is_damaged_is_named(store: Store) -> None:
     ):
         journal.read("r", "one", "part")
     journal.database.close()
+
+
+# Requests
+
+
+def test_a_request_is_readable_with_plain_sql(done: Store) -> None:
+    journal = done.journal()
+    claim = journal.claim("r", "host:1:a", NOW)
+    assert done.run("SELECT request FROM workflow_runs") == [(None,)]
+    assert journal.ask("r", Request("skip", "host:2:b", NOW, "no \u00fc \ud83d", "two", claim.fence))
+    columns = ", ".join(
+        f"json_extract(request, '$.{name}')" for name in (*Request._fields[:3], "task_id", "fence")
+    )
+    assert done.run(f"SELECT {columns} FROM workflow_runs") == [
+        ("skip", "host:2:b", NOW.isoformat(), "two", claim.fence)
+    ]
+    assert journal.end(claim, [replace(row_of(journal), status=RunStatus.CANCELLED)], journal.asked("r"))
+    assert done.run("SELECT request, status FROM workflow_runs") == [(None, "cancelled")]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"signal": "pause"}', '{"at": 7}', b"\xff"])
+def test_a_damaged_request_is_named(done: Store, text: str | bytes) -> None:
+    done.run("UPDATE workflow_runs SET request = ?", text)
+    with pytest.raises(
+        CorruptCheckpoint, match=r"runs\.db'.* what is asked of run r is damaged|is no text any more"
+    ):
+        done.journal().asked("r")
+
+
+def test_neither_a_claim_nor_an_end_reads_the_params(tmp_path: Path) -> None:
+    class NoJson(JsonCodec):
+        def encode(self, value: Any) -> bytes:
+            return b"not to be read"
+
+        def decode(self, data: bytes) -> Any:
+            raise AssertionError(data)
+
+    store = Store(tmp_path / "runs.db")
+    journal = SqlJournal(store.journal().database, NoJson())
+    journal.create(RunRecord("r", "numbers", None, {"n": 1}, "sequential", RunStatus.PENDING, NOW))
+    claim = journal.claim("r", "host:1:a", NOW)
+    assert journal.ask("r", Request("pause", "host:2:b", NOW))
+    row = row_of(journal)
+    assert row.params == {}
+    assert journal.end(claim, [replace(row, status=RunStatus.PAUSED)], journal.asked("r"))
+    assert store.run("SELECT params, status FROM workflow_runs") == [("not to be read", "paused")]
+
+
+def test_a_file_of_the_first_version_is_brought_to_that_of_today(tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs.db")
+    before = SqlJournal(
+        Database(str(store.path), "process", f"{store.path}-locks", MIGRATIONS[:1]), JsonCodec()
+    )
+    before.create(RunRecord("r", "numbers", "1", {"n": [1]}, "sequential", RunStatus.PENDING, NOW))
+    claim = before.claim("r", "host:1:a", NOW)
+    begun = Attempt("r", "one", 1, AttemptStatus.RUNNING, None, NOW, NOW, None, "host:1:a", 1)
+    before.commit(claim, [begun])
+    before.commit(
+        claim,
+        [
+            begun._replace(status=AttemptStatus.COMPLETED, outcome=AttemptOutcome.SUCCESS, finished_at=NOW),
+            Checkpoint("one", "result", Encoded(b"1")),
+        ],
+    )
+    before.database.close()
+    assert store.run("SELECT version FROM schema_version") == [(1,)]
+    with pytest.raises(sqlite3.OperationalError, match="no such column: request"):
+        store.run("SELECT request FROM workflow_runs")
+
+    after = store.journal()
+    assert row_of(after).fence == 1
+    assert after.asked("r") is None
+    assert store.run("SELECT version FROM schema_version") == [(1,), (2,)]
+    found = after.run("r")
+    assert found is not None
+    assert found.params == {"n": [1]}
+    assert after.tasks("r", ["one"])["one"].checkpoints["result"].value.load() == 1
+    asked = Request("cancel", "host:2:b", NOW)
+    assert after.ask("r", asked)
+    assert store.journal().asked("r") == asked
+    assert after.end(claim, [replace(row_of(after), status=RunStatus.CANCELLED)], asked), (
+        "its owner is the same"
+    )
+    with pytest.raises(
+        StorageError, match="its schema is version 2, and this version of dotflow_like knows 1"
+    ):
+        before.run("r")
+
+
+def row_of(journal: SqlJournal) -> RunRecord:
+    row = journal.run("r", params=False)
+    assert row is not None
+    return row
+
+
+# Waiting for the disk
+
+
+@pytest.mark.parametrize(("durability", "usual"), [("full", 2), ("process", 1)])
+def test_only_what_is_not_lazy_waits_for_the_disk(tmp_path: Path, durability: Any, usual: int) -> None:
+    path = str(tmp_path / "runs.db")
+    database = Database(path, durability, f"{path}-locks", MIGRATIONS)
+
+    def synchronous(cursor: sqlite3.Cursor) -> int:
+        (found,) = cursor.execute("PRAGMA synchronous").fetchone()
+        return int(found)
+
+    def fail(cursor: sqlite3.Cursor) -> None:
+        raise ValueError("in the middle")
+
+    for _ in range(2):
+        assert database.write(synchronous) == usual
+        assert database.write(synchronous, lazily=True) == 1
+        with pytest.raises(ValueError, match="in the middle"):
+            database.write(fail, lazily=True)
+    assert database.write(synchronous) == usual
+    journal = SqlJournal(database, JsonCodec())
+    journal.create(RunRecord("r", "numbers", None, {}, "sequential", RunStatus.PENDING, NOW))
+    claim = journal.claim("r", "host:1:a", NOW)
+    seen: list[str] = []
+    assert database._connection is not None
+    database._connection.set_trace_callback(seen.append)
+    journal.commit(claim, [], lazily=True)
+    lazy, seen[:] = list(seen), []
+    journal.commit(claim, [])
+    assert ("PRAGMA synchronous=NORMAL" in lazy) is (usual == 2)
+    assert not any("synchronous" in each for each in seen)
+    assert database.write(synchronous) == usual
+    database.close()

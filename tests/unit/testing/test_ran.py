@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
-from dotflow_like import DotflowWarning, Manager, MemoryStorage, Workflow, task
+from dotflow_like import (
+    Config,
+    DotflowWarning,
+    Manager,
+    MemoryStorage,
+    Metrics,
+    TaskContext,
+    TaskRun,
+    Workflow,
+    task,
+)
 from dotflow_like.testing import assert_ran, ran, run_inline
 
 
@@ -101,3 +112,70 @@ def test_another_order_is_told() -> None:
 def test_a_task_that_is_not_in_the_run_is_named() -> None:
     with pytest.raises(KeyError, match="not at all"):
         assert_ran(run_inline([first]), "frist")
+
+
+def test_a_body_that_a_condition_kept_from_running_has_not_run() -> None:
+    never = task(lambda: 1, name="never", skip_if=True)
+    neither = task(lambda: 1, name="neither", run_if=False)
+    run = run_inline([first, never, neither])
+    assert_ran(run, first)
+    with pytest.raises(AssertionError) as caught:
+        assert_ran(run)
+    assert str(caught.value).splitlines()[-2:] == [
+        "  never did not run: skipped: skip_if",
+        "  neither did not run: skipped: run_if",
+    ]
+
+
+def test_a_run_that_a_condition_cancelled_ran_nothing() -> None:
+    run = run_inline(Workflow([first], cancel_if=True))
+    assert ran(run) == []
+    with pytest.raises(AssertionError, match=r"is cancelled \(.*cancel_if.*\)"):
+        assert_ran(run, first)
+
+
+def test_a_body_that_signals_has_run() -> None:
+    @task
+    def choose(ctx: TaskContext) -> None:
+        ctx.skip("nothing to do")
+
+    @task
+    def enough(ctx: TaskContext) -> None:
+        ctx.finish()
+
+    run = run_inline([choose, enough, first])
+    assert_ran(run, choose, enough)
+    with pytest.raises(AssertionError, match="first did not run: skipped: finished"):
+        assert_ran(run)
+
+
+def test_a_task_that_was_stopped_has_run_when_its_run_is_resumed() -> None:
+    @task
+    def ask(ctx: TaskContext) -> None:
+        if ctx.attempt.number == 1:
+            ctx.pause()
+
+    workflow, storage = Workflow([first, ask, second.bind(x=first)]), MemoryStorage()
+    run = run_inline(workflow, workflow_id="w", storage=storage)
+    assert_ran(run, first, ask)
+    assert_ran(run_inline(workflow, workflow_id="w", storage=storage, resume=True), ask, second)
+
+
+def test_a_task_that_waits_when_its_run_is_resumed_runs_then() -> None:
+    storage, waits = MemoryStorage(), threading.Event()
+
+    class Told(Metrics):
+        def task_retried(self, task: TaskRun) -> None:
+            waits.set()
+
+    @task(retry=2, retry_delay=3600)
+    def flaky(ctx: TaskContext) -> None:
+        if ctx.attempt.number == 1:
+            raise OSError
+
+    workflow = Workflow([flaky])
+    run = workflow.start(workflow_id="w", config=Config(storage=storage, metrics=Told()))
+    assert waits.wait(60)
+    run.pause()
+    assert run.wait().status == "paused"
+    assert_ran(run_inline(workflow, workflow_id="w", storage=storage, resume=True), flaky)

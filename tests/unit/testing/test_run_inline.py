@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+from datetime import timedelta
 
 import pytest
 
 import dotflow_like.testing
-from dotflow_like import Mode, RunStatus, Workflow, clock, task
+from dotflow_like import Mode, RunStatus, TaskContext, Workflow, clock, task
 from dotflow_like.testing import run_inline
 
 
@@ -72,3 +73,17 @@ def test_its_names_are_there_and_no_others() -> None:
         assert getattr(dotflow_like.testing, name)
     with pytest.raises(AttributeError):
         dotflow_like.testing.other  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_what_a_body_waits_for_by_itself_is_skipped_too(mode: Mode) -> None:
+    @task
+    def patient(ctx: TaskContext) -> int:
+        ctx.sleep(timedelta(days=1))
+        if ctx.attempt.number < 3:
+            ctx.retry("not yet", after=timedelta(days=1))
+        return ctx.attempt.number
+
+    run = run_inline([patient], mode=mode)
+    assert run[patient].result == 3
+    assert run.duration == 5 * 24 * 3600

@@ -144,3 +144,69 @@ def test_it_may_have_a_storage() -> None:
     storage = MemoryStorage()
     assert run_task(parse, raw=b"1", storage=storage).result == ["1"]
     assert list(storage.keys(""))
+
+
+def test_conditions_are_looked_at_with_the_inputs() -> None:
+    @task(run_if=lambda rows, least: len(rows) >= least)
+    def mean(rows: list[int]) -> float:
+        return sum(rows) / len(rows)
+
+    bound = mean.bind(rows=fetch, least=2)
+    assert run_task(bound, rows=[1, 3]).result == 2
+    skipped = run_task(bound, rows=[1, 3], least=3)
+    assert (skipped.status, skipped.reason) == ("skipped", "run_if")
+    with pytest.raises(UnfilledParameter, match="'least'"):
+        run_task(mean, rows=[1])
+
+
+def test_a_condition_sees_the_previous_context() -> None:
+    @task(skip_if=lambda previous_context: previous_context.value == "nothing")
+    def work() -> int:
+        return 1
+
+    assert run_task(work, previous="nothing").status == "skipped"
+    assert run_task(work, previous="much").result == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "status"),
+    [("fail", "failed"), ("skip", "skipped"), ("pause", "paused"), ("cancel", "cancelled")],
+)
+def test_policies_apply(word: Any, status: str) -> None:
+    @task(on_exception={KeyError: word})
+    def bad() -> None:
+        raise KeyError("key")
+
+    assert run_task(bad).status == status
+
+
+def test_what_a_body_saves_is_there_for_its_next_attempt() -> None:
+    given: list[int] = []
+
+    @task(retry=2)
+    def load(ctx: TaskContext) -> int:
+        for item in ctx.iterate([1, 2, 3]):
+            given.append(item)
+            if ctx.attempt.number == 1 and item == 2:
+                raise OSError
+        ctx.checkpoints["sum"] = ctx.step("sum", sum, given)
+        return ctx.checkpoints["sum"]
+
+    assert run_task(load).result == 8
+    assert given == [1, 2, 2, 3]
+
+
+def test_signals_are_heeded() -> None:
+    @task
+    def choose(ctx: TaskContext, word: str) -> None:
+        if ctx.attempt.number == 1:
+            getattr(ctx, word)("why")
+
+    ends = {
+        "skip": "skipped",
+        "retry": "completed",
+        "pause": "paused",
+        "cancel": "cancelled",
+        "finish": "completed",
+    }
+    assert {word: run_task(choose, word=word).status for word in ends} == ends

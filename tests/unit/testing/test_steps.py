@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from dotflow_like import Manager, Mode, TaskContext, Workflow, clock, task
+from dotflow_like import ConfigError, Manager, Mode, TaskContext, Workflow, clock, task
 from dotflow_like.testing import FakeClock, Steps, ran, run_inline
 
 
@@ -185,10 +186,28 @@ def test_it_goes_on_with_a_run_that_is_known(tmp_path: Path) -> None:
     assert done.task_id == "second"
 
 
+def test_the_run_has_one_id_whoever_gives_it() -> None:
+    given = UUID(int=5)
+    for options in ({}, {"workflow_id": given}, {"workflow_id": "w"}):
+        steps, ids = Steps(CHAIN, **options), set()
+        while steps.next() is not None:
+            assert steps.run is not None
+            ids.add(steps.run.workflow_id)
+        assert len(ids) == 1
+        assert not options or ids == {str(options["workflow_id"])}
+
+
 @pytest.mark.parametrize("options", [{"keep_going": True}, {"resume": True}])
 def test_options_that_contradict_steps_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=f"Steps takes no {next(iter(options))}="):
         Steps(CHAIN, **options)
+
+
+def test_other_wrong_options_are_refused_before_the_first_step() -> None:
+    with pytest.raises(TypeError, match="keep_goin"):
+        Steps(CHAIN, keep_goin=True)  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match="executor"):
+        Steps(CHAIN, executor="thread")
 
 
 def test_the_run_is_there_when_a_callback_raises() -> None:
@@ -200,4 +219,56 @@ def test_the_run_is_there_when_a_callback_raises() -> None:
         steps.next()
     assert steps.run is not None
     assert steps.run.status == "completed"
+    assert steps.next() is None
+
+
+def test_a_task_that_skips_retries_or_finishes_is_one_step() -> None:
+    @task
+    def leave(ctx: TaskContext) -> None:
+        ctx.skip("nothing")
+
+    @task
+    def ask(ctx: TaskContext) -> int:
+        if ctx.attempt.number < 3:
+            ctx.retry(after=3600)
+        return ctx.attempt.number
+
+    @task
+    def done(ctx: TaskContext) -> None:
+        ctx.finish("enough")
+
+    steps = Steps([leave, ask, done, first])
+    told = []
+    while (each := steps.next()) is not None:
+        told.append((each.task_id, each.status, each.result))
+    assert told == [("leave", "skipped", None), ("ask", "completed", 3), ("done", "completed", None)]
+    assert steps.run is not None
+    assert (steps.run.status, steps.run["first"].reason) == ("completed", "finished")
+
+
+def test_a_condition_that_skips_is_a_step_and_sees_what_was_changed_before() -> None:
+    wanted = False
+    steps = Steps(
+        [
+            task(lambda: 1, name="never", run_if=lambda: wanted),
+            task(lambda: 2, name="now", run_if=lambda: wanted),
+        ]
+    )
+    one = steps.next()
+    wanted = True
+    two = steps.next()
+    assert one is not None
+    assert two is not None
+    assert (one.status, two.status) == ("skipped", "completed")
+
+
+def test_a_task_that_pauses_ends_the_run() -> None:
+    @task
+    def ask(ctx: TaskContext) -> None:
+        ctx.pause("asks")
+
+    steps = Steps([ask, first])
+    paused = steps.next()
+    assert paused is not None
+    assert (paused.task_id, paused.status) == ("ask", "paused")
     assert steps.next() is None

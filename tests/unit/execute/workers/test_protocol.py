@@ -11,12 +11,40 @@ from typing import Any
 import pytest
 
 from dotflow_like.execute.workers import protocol
-from dotflow_like.execute.workers.channel import Channel
+from dotflow_like.execute.workers.channel import Channel, Message, Parcel
 from dotflow_like.execute.workers.pickling import dumps, loads
-from dotflow_like.execute.workers.protocol import RunSettings, error_from, error_parcel
+from dotflow_like.execute.workers.protocol import (
+    Question,
+    RunSettings,
+    error_from,
+    error_parcel,
+    question_from,
+    question_parcel,
+    signal_of,
+    signal_parcel,
+)
 from dotflow_like.model.records import TaskError
+from dotflow_like.model.signals import SIGNALS, Retry, Signal, signal_from
 
 Cross = Callable[[BaseException], TaskError]
+Talk = Callable[[Parcel], Message]
+
+
+@pytest.fixture
+def over() -> Iterator[Talk]:
+    """A function that sends a parcel from one end of a channel to the other, and returns the message it is there."""
+    one, other = socket.socketpair()
+    ours, theirs = Channel(one), Channel(other)
+
+    def send(parcel: Parcel) -> Message:
+        ours.post(protocol.ASK, 1, 0.0, parcel)
+        assert ours.flush()
+        (message,) = theirs.receive(wait=True) or ()
+        return message
+
+    yield send
+    ours.close()
+    theirs.close()
 
 
 @pytest.fixture
@@ -164,3 +192,27 @@ def test_an_error_is_loaded_when_it_is_asked_for(cross: Cross) -> None:
     assert type(record.error) is Tells
     assert loaded == ["once more"]
     assert record.error is record.error
+
+
+@pytest.mark.parametrize("word", SIGNALS)
+@pytest.mark.parametrize("reason", [None, "", "why\n", "\udc80ü"])
+def test_signals_cross(over: Talk, word: str, reason: str | None) -> None:
+    message = over(signal_parcel(signal_from(word, reason, 2.5)))
+    assert message.frames is not None
+    back: Signal = signal_of(message.frames)
+    assert (type(back), back.reason, getattr(back, "after", None)) == (
+        SIGNALS[word],
+        reason,
+        2.5 if SIGNALS[word] is Retry else None,
+    )
+
+
+def test_questions_cross_with_what_is_to_be_saved(over: Talk) -> None:
+    question, data = Question("save", ["saved/ü"], ["a", "b"], lazily=True), b"x" * 200_000
+    message = over(question_parcel(question, [[data[:10], data[10:]], [b""]]))
+    assert message.frames is not None
+    assert question_from(message.frames) == question
+    assert [bytes(each) for each in message.frames[1:]] == [data, b""]
+    message = over(question_parcel(Question("names")))
+    assert message.frames is not None
+    assert question_from(message.frames) == Question("names", [], [], lazily=False)
