@@ -177,11 +177,12 @@ def _unknown(plan: Plan, row: RunRecord, journal: Journal) -> list[str]:
     """Return the keys of tasks that wait for an attempt, and are not in the plan of the run that goes on."""
     if row.status not in (RunStatus.PAUSED, RunStatus.RUNNING):
         return []  # nothing waits in one that has ended
-    maps = tuple(f"{key}[" for key, node in plan.graph.items() if node.is_map)
+    open_ended = tuple(f"{key}[" for key, node in plan.graph.items() if node.is_map and node.items is None)
+    planned = plan.graph.keys() | {item.key for node in plan.graph.values() for item in node.items or ()}
     keys = [
         key
         for key in journal.task_keys(row.workflow_id)
-        if key not in plan.graph and not (maps and key.startswith(maps))
+        if key not in planned and not (open_ended and key.startswith(open_ended))
     ]
     found = journal.tasks(row.workflow_id, keys)
     return [key for key in keys if found[key].attempts[-1].status is AttemptStatus.SCHEDULED]

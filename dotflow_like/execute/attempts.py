@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from dotflow_like.model.metadata import REASON, SIGNAL, SIGNAL_REASON, Metadata
+from dotflow_like.model.policy import LONGEST_DELAY
 from dotflow_like.model.records import NO_METADATA, Attempt, TaskError, made
 from dotflow_like.model.signals import Signal
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus
@@ -99,7 +100,7 @@ def scheduled(run: TaskRun, at: datetime, delay: float) -> Attempt:
         number=last.number + 1,
         status=_SCHEDULED,
         outcome=None,
-        scheduled_at=at + timedelta(seconds=delay),
+        scheduled_at=at + timedelta(seconds=min(delay, LONGEST_DELAY)),
         started_at=None,
         finished_at=None,
         worker=None,
@@ -136,9 +137,9 @@ def _first_metadata(run: TaskRun, last: Attempt) -> MutableMapping[str, Any]:
     if last.generation != run._generation:
         return NO_METADATA  # the task begins anew
     reason: Any
-    if last.outcome is AttemptOutcome.RETRIED and last.error is None:  # as its body said
+    if last.outcome is AttemptOutcome.RETRIED and SIGNAL in last.metadata:  # its body, or a handler, said so
         told = last.metadata.get(SIGNAL_REASON)
-        reason = last.metadata.get(SIGNAL) if told is None else told
+        reason = last.metadata[SIGNAL] if told is None else told
     elif last.status is not AttemptStatus.FAILED:  # but scheduled, or stopped before it came to its end
         reason = last.metadata.get(REASON)
     elif last.error is not None:

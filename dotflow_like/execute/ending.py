@@ -20,6 +20,7 @@ from dotflow_like.record.journal import Change, Claim, Journal
 
 __all__ = ["Ending"]
 
+_BEGUN = (TaskStatus.RUNNING, TaskStatus.RETRYING)
 _SETTLED = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.SKIPPED)
 
 
@@ -90,7 +91,7 @@ class Ending:
         view.status, view.reason = RunStatus.FAILED, f"{type(error).__name__}: {error}"
         view.finished = self._now()
         lost = {change.task_id for change in self._turn.changes if isinstance(change, Attempt)}
-        lost |= {run.task_id for run in (*work.running.values(), *work.delayed)}
+        lost |= {key for key, run in work.runs.items() if run.status in _BEGUN}
         for key in lost & work.runs.keys():
             # a resumed run runs it again
             work.runs[key].status, work.runs[key]._value = TaskStatus.PENDING, None

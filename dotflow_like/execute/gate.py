@@ -100,7 +100,9 @@ class Gate:
         with self._lock:
             self._writers -= 1
             self._is_kernels_turn = False
-        self._let_in()
+            waits = bool(self._queue)
+        if waits:
+            self._let_in()
 
     def ask(self, call: Body, go: Callable[[], None], *, stays: bool) -> None:
         """Have a body in another process wait for its turn.

@@ -86,6 +86,7 @@ class Kernel:
         self._lock = lock
         self._unknown = unknown
         self._codec = journal.codec
+        self._has_transactions = journal.has_transactions
         self._steps = settings.steps
         self._inbox = Inbox()
         self._reports = Reports(self._inbox.put, self._progressed)
@@ -113,6 +114,7 @@ class Kernel:
     def run(self) -> None:
         """Run to the end. What user code raises ends up in the view; what the journal raises is raised."""
         executor, work = self._executor, self._work
+        gate = self._gate if self._has_transactions else None
         self._reports.begin()
         self._gate.begin()
         executor.open(self._inbox, self._codec, self._lock)
@@ -124,13 +126,14 @@ class Kernel:
                 elif work.takes_back:
                     work.takes_back = False
                     self._stopping.withdraw(everything=False)
-                if self._gate.try_enter():
+                if gate is None or gate.try_enter():
                     try:
                         self._open_ready()
                         self._turn.write()
                         self._answer()
                     finally:
-                        self._gate.exit()
+                        if gate is not None:
+                            gate.exit()
                     self._start()
                 else:  # a body has a transaction open: what it waits for is not to wait for it
                     executor.submit(())

@@ -30,6 +30,7 @@ FINISHED = "finished"
 # bound once: an attribute of an enumeration is looked up through its metaclass
 _PENDING, _RUNNING, _COMPLETED = TaskStatus.PENDING, TaskStatus.RUNNING, TaskStatus.COMPLETED
 _FAILED, _SKIPPED = TaskStatus.FAILED, TaskStatus.SKIPPED
+_FAILURES = (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT)
 
 
 class Tasks:
@@ -161,7 +162,9 @@ class Tasks:
         if again and outcome is AttemptOutcome.FAILED:
             outcome = AttemptOutcome.RETRIED
         stops = signal if isinstance(signal, Pause | Cancel) else None
-        self._close(run, AttemptStatus.FAILED, outcome, record, call.worker, stops)
+        # a handler that asks for another attempt may say why
+        told = signal if again and signal is not None and signal.reason is not None else stops
+        self._close(run, AttemptStatus.FAILED, outcome, record, call.worker, told)
         if again and isinstance(signal, Retry):
             self._again(run, signal.after)
         elif stops is not None:
@@ -201,8 +204,16 @@ class Tasks:
         self._turn.changes.append(closed(run, self._work.at, status, outcome, error, worker, signal))
 
     def _again(self, run: TaskRun, after: float) -> None:
-        """Have a task whose attempt has ended run again in `after` seconds."""
+        """Have a task whose attempt has ended run again in `after` seconds, unless the run is to end."""
         work = self._work
+        if work.finished:
+            self._end_skipped(run, FINISHED, TaskEnded)
+            return
+        if work.stopping:
+            if after and self._control.stop is not None and self._control.stop.status is RunStatus.PAUSED:
+                self._turn.changes.append(scheduled(run, work.at, after))
+            self._end(run, _stopped(self._control.stop)[2], None)
+            return
         run.status = TaskStatus.RETRYING
         self._turn.announce(TaskRetrying, run)
         if after or run in work.given_up.values():
@@ -298,7 +309,7 @@ class Tasks:
         self.skip_the_rest()
 
     def skip_the_rest(self) -> None:
-        """Skip what has not begun, since the run is done; what runs may end."""
+        """Skip what has not begun, since the run is done; what runs may end, and what had failed before may run."""
         for run in self._work.waiting():
             if is_scheduled(run):
                 self._close(run, AttemptStatus.SKIPPED, AttemptOutcome.SKIPPED, signal=Skip(FINISHED))
@@ -309,7 +320,10 @@ class Tasks:
         self._work.readiness.ready.clear()
         for task in self._work.view.tasks:
             for run in (*(task.items or ()), task):
-                if run.status is _PENDING:
+                last = run._last
+                if run.status is _PENDING and last is not None and last.outcome in _FAILURES:
+                    self._work.again.append(run)
+                elif run.status is _PENDING:
                     run.status, run.reason = _SKIPPED, FINISHED
                     self._turn.announce(TaskSkipped, run)
                     if run._map is not None:

@@ -37,7 +37,7 @@ def verdict(
     try:
         declared = reaction_to(record, task.reactions, workflow)
         choice = chosen(declared, exception_of(record), context()) if callable(declared) else declared
-    except Exception as problem:  # a matcher or a handler of the user's
+    except BaseException as problem:  # a matcher or a handler of the user's
         _note(run, record, problem)
         return None
     if choice is None:
@@ -46,7 +46,7 @@ def verdict(
     if choice == Retry.word or isinstance(choice, Retry):
         failures = _failures(run)
         if failures < policy.max_attempts:
-            return choice if isinstance(choice, Retry) else Retry(reason, policy.pause_after(failures))
+            return choice if isinstance(choice, Retry) else Retry(after=policy.pause_after(failures))
         choice = policy.then
     if isinstance(choice, Signal):
         return choice
@@ -74,10 +74,8 @@ def _classes(policy: RetryPolicy) -> tuple[type[BaseException], ...]:
     return policy.retry_on if isinstance(policy.retry_on, tuple) else (policy.retry_on,)
 
 
-def _note(run: TaskRun, record: TaskError, problem: Exception) -> None:
+def _note(run: TaskRun, record: TaskError, problem: BaseException) -> None:
     told = f"on_exception raised {type(problem).__name__}: {problem}"
     with suppress(Exception):  # it may be a handler of the log that raises
         logger.error("task %s: %s; the task fails with its own error", run.task_id, told, exc_info=problem)
-    if record.error is not None:
-        with suppress(Exception):  # an error may take no notes
-            record.error.add_note(told)
+    record.add_note(told)

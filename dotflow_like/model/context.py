@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, overload
 
 from dotflow_like import clock
 from dotflow_like.model.places import begin
+from dotflow_like.model.policy import LONGEST_DELAY
 from dotflow_like.model.progress import Progress
 from dotflow_like.model.signals import Cancel, Finish, Pause, Retry, Skip
 from dotflow_like.model.tagged import NAME, TaggedLogger, replaced, replacement
@@ -97,9 +98,10 @@ class TaskContext:
 
         Args:
             reason: why.
-            after: how long to wait before, in seconds.
+            after: how long to wait before, in seconds; a year at most.
         """
-        self._running.send(Retry(_reason("retry", reason), seconds_of("ctx.retry: after", after)))
+        reason = _reason("retry", reason, "; to wait, give after=")
+        self._running.send(Retry(reason, min(seconds_of("ctx.retry: after", after), LONGEST_DELAY)))
 
     def pause(self, reason: str | None = None) -> NoReturn:
         """End the attempt and the run, which is `paused`; resumed, it runs this task from its beginning.
@@ -123,7 +125,7 @@ class TaskContext:
         Args:
             reason: why.
         """
-        self._running.send(Finish(_reason("finish", reason)))
+        self._running.send(Finish(_reason("finish", reason, "; the task has no result then")))
 
     # What is asked of the body
 
@@ -219,7 +221,9 @@ class TaskContext:
         each item the body ends if it is asked to, as with `check`. Once the loop has come to its end a later
         attempt iterates over nothing more; `rewind()` of what this returns begins with the first item again.
 
-        What is done survives the death of the process at once, a power cut a little later.
+        So who takes several items before it handles them, as `list`, `zip` or a pool's `map` do, says of all but the
+        last that they are done: iterate over batches instead. What is done survives the death of the process at once,
+        a power cut a little later.
 
         Args:
             items: what to iterate over; or a function that is given the last saved cursor, None at first, and returns
@@ -325,9 +329,9 @@ def _amount(name: str, value: Any) -> float:
     return amount
 
 
-def _reason(of: str, reason: Any) -> str | None:
+def _reason(of: str, reason: Any, hint: str = "") -> str | None:
     if reason is not None and not isinstance(reason, str):
-        raise TypeError(f"ctx.{of}: reason is {reason!r}; give a text")
+        raise TypeError(f"ctx.{of}: reason is {reason!r}; give a text{hint}")
     return None if reason is None else str(reason)
 
 

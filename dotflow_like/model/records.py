@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -121,6 +122,14 @@ class TaskError:
         if self._traceback is None:
             self._traceback = "" if self._error is None else _traceback_of(self._error)
         return self._traceback
+
+    def add_note(self, note: str) -> None:
+        """Add a line to the exception and its texts."""
+        with suppress(Exception):  # an exception may take no notes
+            if self.error is not None:
+                self.error.add_note(note)
+        if self._traceback is not None:
+            self._traceback += f"{note}\n"
 
     def is_a(self, classes: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
         """Return whether the exception is an instance of `classes`; by name if it is another process's."""

@@ -99,10 +99,12 @@ class Journal(ABC):
 
     Attributes:
         codec: makes the bytes of results; None for a journal that keeps objects.
+        has_transactions: whether a body can write into the same place together with its result.
         locks: where owners of runs lock them against others of this machine; None if nowhere.
     """
 
     codec: Codec | None = None
+    has_transactions = False
     locks: RunLocks | None = None
 
     @abstractmethod

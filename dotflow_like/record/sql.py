@@ -107,6 +107,7 @@ class SqlJournal(Journal):
     """
 
     codec: Codec
+    has_transactions = True
 
     def __init__(self, database: Rows, codec: Codec) -> None:
         self.database = database

@@ -618,3 +618,43 @@ def test_a_task_is_still_called_like_its_function() -> None:
 
     with pytest.raises(ValueError, match="why"):
         it(Stub)
+
+
+@pytest.mark.parametrize(
+    "problem", [ValueError("hook"), SystemExit(3), GeneratorExit()], ids=lambda each: type(each).__name__
+)
+@pytest.mark.parametrize(
+    "where", ["callback", "start_task", "end_task", "start_workflow", "task_retried", "end_workflow"]
+)
+@pytest.mark.parametrize("word", ["skip", "pause", "cancel", "fail", "retry"])
+def test_no_callback_and_no_watcher_that_raises_leaves_an_attempt_running(
+    where: str, word: str, problem: BaseException
+) -> None:
+    raised: list[str] = []
+
+    def explode(*args: Any, **info: Any) -> None:
+        raised.append(where)
+        raise problem
+
+    class Watch:
+        pass
+
+    watch: Any = Watch()
+    watch.end_workflow = watch.workflow_failed = lambda *args, **info: None
+    if where != "callback":
+        setattr(watch, where, explode)
+    options: dict[str, Any] = {"callback": explode} if where == "callback" else {}
+    options |= {"retry": 2, "on_exception": "retry"} if word == "retry" else {"on_exception": word}
+    storage = MemoryStorage()
+    config = Config(storage=storage, tracer=watch, metrics=watch)
+    it = raises(ValueError("why"), name="it", **options)
+    run = Manager([it, task(lambda: 1, name="later")], config=config, workflow_id="w", **QUIET)
+    expected = {"skip": COMPLETED, "pause": PAUSED, "cancel": CANCELLED, "fail": FAILED, "retry": COMPLETED}
+    assert run.status == expected[word]
+    journal = open_journal(Config(storage=storage), Workflow([]))
+    record = journal.run("w")
+    assert record is not None
+    assert record.status == run.status
+    assert journal.attempts("w") == run.attempts
+    assert not [each for each in run.attempts if each.status in ("running", "scheduled")]
+    assert raised or (where, word) != ("task_retried", "retry")

@@ -15,24 +15,19 @@ from dotflow_like.execute.call import Call, Outcome
 from dotflow_like.execute.executors.answers import answer
 from dotflow_like.execute.executors.base import Executor, Progressed, Started
 from dotflow_like.execute.executors.lanes import Bodies, Item, Lane
+from dotflow_like.execute.executors.outcomes import outcome_of
 from dotflow_like.execute.inbox import Inbox
 from dotflow_like.execute.workers import protocol
 from dotflow_like.execute.workers.channel import Handle, Message, Parcel
 from dotflow_like.execute.workers.logs import emit, levels
-from dotflow_like.execute.workers.pickling import Buffer, Pickled, dumps
+from dotflow_like.execute.workers.pickling import Buffer, dumps
 from dotflow_like.execute.workers.pool import pool
-from dotflow_like.execute.workers.protocol import (
-    RunSettings,
-    error_from,
-    kind_of,
-    settings_of,
-    signal_of,
-    signal_parcel,
-)
+from dotflow_like.execute.workers.protocol import RunSettings, kind_of, settings_of, signal_parcel
 from dotflow_like.execute.workers.settings import DEFAULTS, WorkerSettings
 from dotflow_like.execute.workers.surroundings import surroundings
 from dotflow_like.model.context import Progress
-from dotflow_like.record.journal import Codec, Encoded
+from dotflow_like.model.records import TaskError
+from dotflow_like.record.journal import Codec
 
 __all__ = ["ProcessExecutor"]
 
@@ -43,7 +38,6 @@ _ROOM = 64 * 1024
 """Bytes of calls a busy worker is sent, so that its socket takes all of them at once."""
 _LOSSES = 3
 """How many workers may end with a call before its body begins, until that is taken for the call's own fault."""
-_NONE = Outcome()
 
 
 class ProcessExecutor(Executor):
@@ -320,24 +314,10 @@ class ProcessExecutor(Executor):
             lane.is_retiring = True
         self._learn(message.extra)
         call.elapsed = message.extra
-        if kind == protocol.NOTHING:
-            outcome = _NONE
-        elif message.frames is None:
-            outcome = Outcome(
-                error=OSError(f"the result of {call.task.where} was lost: too many files are open")
-            )
-        elif kind == protocol.PICKLED:
-            outcome = Pickled(message.frames)
-        elif kind == protocol.ENCODED:
-            outcome = Outcome(Encoded(bytes(message.frames[0])))
-        elif kind == protocol.SIGNAL:
-            outcome = Outcome(error=signal_of(message.frames))
-        else:
-            error = error_from(message.frames, call.attempt.number)
-            if error.is_a(MemoryError):  # nobody knows what state it has left the worker in
-                lane.is_retiring = True
-                self._take_back(lane)
-            outcome = Outcome(error=error)
+        outcome = outcome_of(call, message)
+        if isinstance(outcome.error, TaskError) and outcome.error.is_a(MemoryError):
+            lane.is_retiring = True  # nobody knows what state that has left the worker in
+            self._take_back(lane)
         self._finish(item, outcome)
 
     def _reply(self, lane: Lane, number: int, question: float, kind: int, parcel: Parcel) -> None:

@@ -31,6 +31,8 @@ __all__ = ["WorkerCall"]
 _EVERY = 0.05
 """Seconds: progress is told no more often."""
 _NEVER = float("-inf")
+_LONG = 3600.0
+"""Seconds: so long at once one can sleep anywhere."""
 _making = threading.RLock()
 
 
@@ -63,7 +65,7 @@ class WorkerCall(Call):
         while self.asked() is None and (left := until - time.monotonic()) > 0:
             link = self.link
             if link is None:
-                time.sleep(left)
+                time.sleep(min(left, _LONG))
             else:
                 link.wait(left)
 

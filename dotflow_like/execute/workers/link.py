@@ -96,7 +96,7 @@ class Link:
     def wait(self, seconds: float) -> None:
         """Wait that long, but for no longer than until something has come."""
         if self._channel.ended or self._awaited:
-            time.sleep(min(seconds, 0.001) if self._awaited else seconds)
+            time.sleep(min(seconds, 0.001 if self._awaited else 1.0))
         else:
             can_be_read(self._channel.fileno(), min(seconds, _LOOK_EVERY))
 

@@ -1,0 +1,30 @@
+"""How a call ended, of the last message a worker sends about it."""
+
+from __future__ import annotations
+
+from dotflow_like.execute.call import Call, Outcome
+from dotflow_like.execute.workers import protocol
+from dotflow_like.execute.workers.channel import Message
+from dotflow_like.execute.workers.pickling import Pickled
+from dotflow_like.execute.workers.protocol import error_from, signal_of
+from dotflow_like.record.journal import Encoded
+
+__all__ = ["outcome_of"]
+
+_NONE = Outcome()
+
+
+def outcome_of(call: Call, message: Message) -> Outcome:
+    """Return the outcome that a message says a call has."""
+    kind, frames = message.kind, message.frames
+    if kind == protocol.NOTHING:
+        return _NONE
+    if frames is None:
+        return Outcome(error=OSError(f"the result of {call.task.where} was lost: too many files are open"))
+    if kind == protocol.PICKLED:
+        return Pickled(frames)
+    if kind == protocol.ENCODED:
+        return Outcome(Encoded(bytes(frames[0])))
+    if kind == protocol.SIGNAL:
+        return Outcome(error=signal_of(frames))
+    return Outcome(error=error_from(frames, call.attempt.number))
