@@ -63,27 +63,30 @@ class Call:
     """
 
     __slots__ = (
-        "abandoned",
+        "__dict__",
         "attempt",
         "codec",
         "conditions",
         "control",
         "elapsed",
-        "has_transaction",
         "inputs",
-        "kept",
         "noted",
-        "opened",
         "outcome",
         "params",
         "previous",
         "results",
-        "signal",
-        "stop_asked",
         "task",
         "worker",
     )
     outcome: Outcome
+
+    # of nearly all calls: set where it is another
+    stop_asked: bool | Signal = False
+    signal: Signal | None = None
+    kept: Kept | None = None
+    abandoned = False
+    has_transaction = False
+    opened: Transaction | None = None
 
     def __init__(
         self,
@@ -106,13 +109,7 @@ class Call:
         self.codec = codec
         self.control = control
         self.conditions = conditions
-        self.stop_asked: bool | Signal = False
-        self.signal: Signal | None = None
-        self.abandoned = False
-        self.kept: Kept | None = None
         self.noted: Metadata | None = None
-        self.has_transaction = False
-        self.opened: Transaction | None = None
         self.worker: str | None = None
         self.elapsed: float | None = None
 

@@ -114,6 +114,7 @@ class Gate:
         """
         with self._lock:
             if stays:
+                call.has_transaction = True
                 self._calls.add(call)
             if self._holder is not call:
                 self._queue.append(_Waiting(call, stays, go, elsewhere=True))

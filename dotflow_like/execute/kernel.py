@@ -130,13 +130,13 @@ class Kernel:
                     try:
                         self._open_ready()
                         self._turn.write()
-                        self._answer()
+                        if self._heard:
+                            self._answer()
                     finally:
                         if gate is not None:
                             gate.exit()
                     self._start()
-                else:  # a body has a transaction open: what it waits for is not to wait for it
-                    executor.submit(())
+                # else a body has a transaction open: it may wait for what waits for it then
                 if not self._running and not work.delayed:
                     break
                 self._take_messages()

@@ -63,7 +63,7 @@ class Tasks:
             return
         run._last = call.attempt  # with what its body has noted
         error = call.outcome.error
-        if self.has_ended_itself(run, call):
+        if call.has_transaction and self.has_ended_itself(run, call):
             if call.outcome.interrupted:
                 self._control.interrupted()
         elif error is None:
@@ -75,7 +75,7 @@ class Tasks:
 
     def has_ended_itself(self, run: TaskRun, call: Call) -> bool:
         """See to a call whose transaction has recorded its end, whatever has become of it since; False for any other."""
-        attempt = self._control.transactions.ended(call)
+        attempt = self._control.transactions.ended(call) if call.has_transaction else None
         if attempt is None:
             return False
         run._last = attempt

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,12 +39,15 @@ class FileLock:
         """Whether its file is open, held or not."""
         return self._descriptor >= 0
 
-    def acquire(self, patience: float, *, look: bool = True) -> None:
+    def acquire(
+        self, patience: float, *, look: bool = True, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         """Take it; wait so many seconds for whoever holds it.
 
         Args:
             patience: those seconds.
             look: whether the file is still there; who takes it all the time need not look each time.
+            sleep: waits so many seconds, between two tries.
 
         Raises:
             StorageError: it is held still; the message names who holds it.
@@ -53,13 +56,23 @@ class FileLock:
         if self._descriptor < 0:
             self._open()
         if not try_lock(self._descriptor):
-            self._wait(patience)
+            self._wait(patience, sleep)
         while look and not os.fstat(self._descriptor).st_nlink:
             self.close()  # somebody has removed the file, and others would lock another one
             with suppress(FileExistsError):
                 os.mkdir(os.path.dirname(self.path), 0o700)  # it alone: if all is gone, that was meant
             self._open()
-            self._wait(patience)
+            self._wait(patience, sleep)
+
+    def try_acquire(self) -> bool:
+        """Take it, if nobody has it; return whether it was taken.
+
+        Raises:
+            OSError: the file cannot be made.
+        """
+        if self._descriptor < 0:
+            self._open()
+        return try_lock(self._descriptor)
 
     def release(self) -> None:
         """Give it back."""
@@ -72,7 +85,7 @@ class FileLock:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _wait(self, patience: float) -> None:
+    def _wait(self, patience: float, sleep: Callable[[float], None]) -> None:
         pause = 0.0002
         until = time.monotonic() + patience
         while not try_lock(self._descriptor):
@@ -81,7 +94,9 @@ class FileLock:
                     f"cannot lock {self.path!r}: {holders([self.path])} has held it for {patience:g} s; "
                     "let it go on, or end it"
                 )
-            time.sleep(pause)
+            sleep(pause)
+            if self._descriptor < 0:  # another thread has closed it meanwhile
+                self._open()
             pause = min(2 * pause, 0.005)
 
     def _open(self) -> None:

@@ -24,7 +24,7 @@ from dotflow_like.record.journal import Claim, Codec, Encoded, Journal
 from dotflow_like.record.sql import SqlJournal
 from dotflow_like.record.sql_connection import TransactionConnection
 from dotflow_like.record.sql_statements import MIGRATIONS
-from dotflow_like.record.sqlite import PATIENCE, Database, Place, place_of
+from dotflow_like.record.sqlite import PATIENCE, Database, Place, held, place_of
 from dotflow_like.record.sqlite_errors import failure
 from dotflow_like.record.sqlite_opening import Durability, open_to_write
 
@@ -183,6 +183,7 @@ class Transaction:
         if place_of(grant.path) != grant.place:
             raise _moved()  # before its folder is made again for the lock
         self._lock.acquire(PATIENCE)
+        held.add(self._lock.path)
         try:
             connection = open_to_write(
                 grant.path, grant.durability, MIGRATIONS, PATIENCE, make=False, kind=TransactionConnection
@@ -210,6 +211,7 @@ class Transaction:
 
     def _release(self) -> None:
         _open.discard(self)
+        held.discard(self._lock.path)
         self._lock.release()
         self._lock.close()
 
@@ -218,6 +220,7 @@ class Transaction:
         _left.append(self.connection)  # which would roll back when it closes
         self._ending = threading.RLock()
         self._is_over = self.connection.is_over = True
+        held.discard(self._lock.path)
         self._lock.close()
 
 

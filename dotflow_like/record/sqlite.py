@@ -20,6 +20,7 @@ import errno
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -32,13 +33,14 @@ from dotflow_like.record.sqlite_opening import (
     SYNCHRONOUS,
     Durability,
     Migrations,
+    is_set_up,
     missing,
     open_only_to_read,
     open_to_write,
     state_of,
 )
 
-__all__ = ["Database", "Place", "database_at", "place_of"]
+__all__ = ["Database", "Place", "database_at", "held", "place_of"]
 
 T = TypeVar("T")
 
@@ -51,6 +53,9 @@ _CLOSING: Final = 2.0
 
 Place = tuple[int, int]
 """The device and the inode of a file."""
+
+held: Final[set[str]] = set()
+"""Locks that this process holds for longer, by path: to wait for one might be to wait for oneself."""
 
 
 class Database:
@@ -128,8 +133,10 @@ class Database:
                         connection = self._open_to_write(make=within is None)
                     if within is not None and not self._writing.is_open and place_of(self.path) != within:
                         raise _moved()  # before its folder is made again for the lock
-                    self._writing.acquire(self._patience, look=not routine)
+                    self._writing.acquire(self._patience, look=not routine, sleep=self._sleep)
                     try:
+                        if connection is not self._connection:
+                            continue  # it was closed while this waited
                         if self._is_in_place(routine=routine) and (within is None or within == self.place):
                             cursor = connection.cursor()  # one for all of it: each takes its time
                             try:
@@ -202,12 +209,22 @@ class Database:
 
     # Opening and closing
 
-    def _open_to_write(self, *, make: bool) -> sqlite3.Connection:
+    def _sleep(self, seconds: float) -> None:
+        """Wait for others that write, while other threads may read: one of them may have what this waits for."""
+        self._lock.release()
+        try:
+            time.sleep(seconds)
+        finally:
+            self._lock.acquire()
+
+    def _open_to_write(self, *, make: bool, only_read: bool = False) -> sqlite3.Connection:
         self._close()
         new = missing(os.path.dirname(self.path)) if make else []
         if not make and place_of(self.path) is None:
             raise _moved()
-        self._writing.acquire(self._patience)
+        # else it is set up, and to open it changes nothing
+        if not only_read or self._writing.try_acquire() or not is_set_up(self.path, self._migrations):
+            self._writing.acquire(self._patience)
         try:
             self._connection = open_to_write(
                 self.path, self.durability, self._migrations, self._patience, make=make, new=new
@@ -232,7 +249,7 @@ class Database:
         if place is None:
             return None
         try:
-            return self._open_to_write(make=False)
+            return self._open_to_write(make=False, only_read=True)
         except (OSError, sqlite3.OperationalError, StorageError) as error:
             found = None
             if getattr(error, "sqlite_errorname", "") != "SQLITE_ERROR":  # else a migration is wrong
@@ -249,7 +266,7 @@ class Database:
         if connection is None:
             return
         with suppress(StorageError, OSError):
-            if not is_read_only and place_of(self.path) == self.place:
+            if not is_read_only and place_of(self.path) == self.place and self._writing.path not in held:
                 # so that nobody sees it locked meanwhile
                 self._writing.acquire(min(self._patience, _CLOSING))
         connection.close()

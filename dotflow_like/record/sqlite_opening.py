@@ -17,6 +17,7 @@ __all__ = [
     "SYNCHRONOUS",
     "Durability",
     "Migrations",
+    "is_set_up",
     "missing",
     "open_only_to_read",
     "open_to_write",
@@ -114,6 +115,21 @@ def open_only_to_read(
         else:
             return connection, None if mode == "ro" else state
     return None
+
+
+def is_set_up(path: str, migrations: Migrations) -> bool:
+    """Return whether a file is in WAL mode, with the schema of today: to open it changes nothing then."""
+    try:
+        connection = _connect(path, "ro", 0.1)
+    except sqlite3.Error:
+        return False
+    try:
+        mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+        return mode == "wal" and _version_of(connection) == len(migrations)
+    except sqlite3.Error:
+        return False
+    finally:
+        connection.close()
 
 
 def state_of(path: str) -> tuple[int, ...]:

@@ -108,16 +108,20 @@ def steer(
         if row.status not in OPEN and row.status is not RunStatus.PAUSED and word == Cancel.word:
             return False
         check_goes_on(row, _DONE[word] if word != Skip.word else "changed any more")
-        is_late = time.monotonic() >= until
-        if row.status not in OPEN or not (is_held or _may_be_elsewhere(journal, row)):
-            done = _change(journal, row, wish)
-        elif not _is_steered(row):
-            done = _ask(journal, row, wish)
-        else:  # somebody else is about to do what we are; where that cannot be seen they may have died
-            done = is_late and not is_held and _change(journal, row, wish)
+        try:
+            if row.status not in OPEN or not (is_held or _may_be_elsewhere(journal, row)):
+                done = _change(journal, row, wish)
+            elif not _is_steered(row):
+                done = _ask(journal, row, wish)
+            else:  # somebody else is about to do what we are; where that cannot be seen they may have died
+                done = time.monotonic() >= until and not is_held and _change(journal, row, wish)
+        except RunInProgress:
+            if time.monotonic() >= until:
+                raise
+            done = False
         if done:
             return True
-        if is_late:
+        if time.monotonic() >= until:
             raise RunInProgress(
                 f"run {workflow_id!r} changes hands, or is about to end: {row.owner} has claimed it (claim "
                 f"{row.fence}); try again"
@@ -183,40 +187,32 @@ def _under_way(records: Iterable[TaskRecord]) -> list[str]:
 
 
 def _change(journal: Journal, row: RunRecord, wish: Request) -> bool:
-    """Take it over, change it, and end it; False if it is not as it was any more."""
+    """Take it over, change it, and end it; False if it is not as it was any more.
+
+    Raises:
+        RunInProgress: somebody else has taken it over.
+    """
     workflow_id = row.workflow_id
     with ExitStack() as undo:
         if journal.locks is not None:
-            try:
-                undo.callback(journal.locks.take(workflow_id, wish.by).release)
-            except RunInProgress:
-                if _is_as(row, journal):
-                    raise
-                return False  # somebody was quicker, and there is more to say of it now
-            if not _is_as(row, journal):
+            undo.callback(journal.locks.take(workflow_id, wish.by).release)
+            now = journal.run(workflow_id, params=False)
+            if now is None or (now.fence, now.status) != (row.fence, row.status):
                 return False
         wish = _checked(journal, row, wish)
-        now = clock.current().now()
-        try:
-            claim = journal.claim(workflow_id, wish.by, now, after=row.fence)
-        except RunInProgress:  # without a lock
-            return False
+        at = clock.current().now()
+        claim = journal.claim(workflow_id, wish.by, at, after=row.fence)
         wishes = [wish]
         while True:
             waiting = journal.asked(workflow_id)  # of its dead owner, or of this one just now
             if waiting is not None and waiting not in wishes:
                 wishes.append(waiting)
-            if journal.end(claim, _ended(journal, row, claim, wishes, now), waiting):
+            if journal.end(claim, _ended(journal, row, claim, wishes, at), waiting):
                 break
         cancel = _cancel_in(wishes)
         if cancel is not None and wish.signal != Cancel.word:
             _asked_before(row, cancel)
         return True
-
-
-def _is_as(row: RunRecord, journal: Journal) -> bool:
-    now = journal.run(row.workflow_id, params=False)
-    return now is not None and (now.fence, now.status) == (row.fence, row.status)
 
 
 def _checked(journal: Journal, row: RunRecord, wish: Request) -> Request:

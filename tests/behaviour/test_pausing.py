@@ -335,3 +335,29 @@ def test_a_task_that_is_gone_while_its_attempt_waits_pauses_the_run_that_names_i
     assert again.status == "completed"
     assert again["it"].result == "done"
     assert again["other"].result == "other"
+
+
+@pytest.mark.filterwarnings("ignore::dotflow_like.DotflowWarning")  # there are fewer items, as is said
+def test_an_item_that_is_gone_while_its_attempt_waits_pauses_the_run_too(until: Callable[..., None]) -> None:
+    storage = MemoryStorage()
+
+    def body(x: int, ctx: TaskContext) -> int:
+        if x == 3 and ctx.attempt.number == 1:
+            ctx.retry(after=3600)
+        return x
+
+    def many(last: int) -> Workflow:
+        return Workflow([task(body, name="many").map(x=range(1, last + 1))])
+
+    run = many(3).start(storage=storage, workflow_id="w")
+    until(lambda: any(each.status == "retrying" for each in run["many"].items or ()), "the wait")
+    run.pause()
+    run.wait(30)
+    fewer = many(2).run(storage=storage, workflow_id="w", resume=True)
+    assert fewer.status == "paused"
+    assert fewer.reason is not None
+    assert "'many[2]'" in fewer.reason
+    (waiting,) = [each for each in journal_of(storage).attempts("w") if each.status == "scheduled"]
+    with FakeClock(waiting.scheduled_at):
+        again = many(3).run(storage=storage, workflow_id="w", resume=True)
+    assert (again.status, again["many"].result) == ("completed", [1, 2, 3])

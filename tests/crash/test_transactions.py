@@ -112,6 +112,7 @@ more = {
     "thread": {"mode": "parallel", "executor": "thread", "max_workers": 3},
     "process": {"mode": "parallel", "max_workers": 2},
     "isolate": {},
+    "spawn": {"mode": "parallel", "max_workers": 2},
 }[MODE]
 policy = RetryPolicy(1000, worker_deaths=1000, retry_on=())
 tasks = [make, write.map(x=[1, 2, 3, 4]).after(make), large.after(make)]
@@ -121,7 +122,7 @@ Manager(
     workflow_id="run",
     resume=True,
     storage=ORDER["storage"],
-    config=Config(start_method="fork" if MODE == "process" else "spawn", max_crashes=None),
+    config=Config(start_method="fork" if MODE in ("process", "isolate") else "spawn", max_crashes=None),
     **more,
 ).wait().raise_for_failure()
 """
@@ -274,7 +275,7 @@ def sweep(shelf: Shelf, mode: str, durability: str, every: int = 1) -> None:
 def test_effect_and_result_are_both_there_or_both_not_after_a_death_at_any_statement(
     shelf: Shelf, mode: str
 ) -> None:
-    sweep(shelf, mode, "process", 1 if mode == "sequential" else 7)
+    sweep(shelf, mode, "process", 4 if mode == "sequential" else 9)
     assert shelf.kills
 
 
@@ -320,7 +321,7 @@ def random_moments(shelf: Shelf, mode: str, durability: str, kills: int) -> None
             pass
 
 
-@pytest.mark.parametrize("mode", ["thread", "process"])
+@pytest.mark.parametrize("mode", ["thread", "spawn"])
 def test_a_death_at_a_random_moment_leaves_both_or_neither(shelf: Shelf, mode: str) -> None:
     random_moments(shelf, mode, "process", 10)
 
@@ -345,12 +346,17 @@ def test_effect_and_result_are_both_there_or_both_not_after_deaths_at_every_stat
 
 @pytest.mark.crash
 @pytest.mark.parametrize("mode", IN_WORKERS)
-def test_workers_that_die_alone_leave_both_or_neither(shelf: Shelf, mode: str) -> None:
+def test_workers_that_die_alone_leave_both_or_neither_every_time(shelf: Shelf, mode: str) -> None:
     for place in ["statement", *PLACES]:
         for number in range(1, 13):
             book = shelf.new(mode)
             assert book.start(place, number, "worker")
     assert shelf.kills >= 30
+
+
+@pytest.mark.crash
+def test_deaths_of_processes_with_spawned_workers_leave_both_or_neither(shelf: Shelf) -> None:
+    random_moments(shelf, "spawn", "process", 60)
 
 
 @pytest.mark.crash

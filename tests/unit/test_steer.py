@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -478,9 +479,12 @@ def test_a_run_of_another_machine_is_asked(bench: Bench) -> None:
     assert asked.signal == "pause"
 
 
-def test_whoever_has_the_run_at_this_moment_is_named(bench: Bench) -> None:
+def test_whoever_has_a_run_that_is_paused_is_waited_for_and_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if bench.journal.locks is None:
         pytest.skip("without a lock nobody can tell")
+    monkeypatch.setattr(steering, "_PATIENCE", 0.1)
     bench.paused(("one", "paused"))
     lock = bench.journal.locks.take("run", "host:1:resuming")
     try:
@@ -490,6 +494,26 @@ def test_whoever_has_the_run_at_this_moment_is_named(bench: Bench) -> None:
     finally:
         lock.release()
     assert dotflow_like.skip("run", storage=bench.storage) is True
+
+
+def test_a_run_that_is_resumed_meanwhile_is_asked(bench: Bench) -> None:
+    locks = bench.journal.locks
+    if locks is None:
+        pytest.skip("without a lock nobody can tell")
+    bench.paused(("one", "paused"))
+    lock = locks.take("run", "host:1:resuming")
+    told: list[bool] = []
+    asker = threading.Thread(target=lambda: told.append(dotflow_like.cancel("run", storage=bench.storage)))
+    asker.start()
+    try:
+        claim = bench.journal.claim("run", bench.owner, AT)
+        asker.join(30)
+        asked = bench.journal.asked("run")
+        assert asked is not None
+        assert (told, asked.signal, asked.fence) == ([True], "cancel", claim.fence)
+    finally:
+        lock.release()
+        asker.join(30)
 
 
 def test_steering_neither_counts_nor_forgets_crashes(bench: Bench) -> None:

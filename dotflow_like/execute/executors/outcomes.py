@@ -1,7 +1,8 @@
-"""How a call ended, of the last message a worker sends about it."""
+"""How a call ended, by the last message a worker sends about it; or that it cannot go to one."""
 
 from __future__ import annotations
 
+from dotflow_like.errors import NotSerializable
 from dotflow_like.execute.call import Call, Outcome
 from dotflow_like.execute.workers import protocol
 from dotflow_like.execute.workers.channel import Message
@@ -9,7 +10,7 @@ from dotflow_like.execute.workers.pickling import Pickled
 from dotflow_like.execute.workers.protocol import error_from, signal_of
 from dotflow_like.record.journal import Encoded
 
-__all__ = ["outcome_of"]
+__all__ = ["outcome_of", "unsendable"]
 
 _NONE = Outcome()
 
@@ -28,3 +29,13 @@ def outcome_of(call: Call, message: Message) -> Outcome:
     if kind == protocol.SIGNAL:
         return Outcome(error=signal_of(frames))
     return Outcome(error=error_from(frames, call.attempt.number))
+
+
+def unsendable(call: Call, error: Exception) -> NotSerializable:
+    """Return the error of a call that could not be packed."""
+    problem = NotSerializable(
+        f"task {call.attempt.task_id!r} cannot go to a worker process: {type(error).__name__}: {error}; "
+        "make what it holds inside the body, or run it in this process: executor='thread', not isolated"
+    )
+    problem.__cause__ = error
+    return problem

@@ -10,12 +10,12 @@ from functools import partial
 from math import inf
 from typing import Any
 
-from dotflow_like.errors import CodecError, NotSerializable, StorageError, WorkerDied
+from dotflow_like.errors import CodecError, StorageError, WorkerDied
 from dotflow_like.execute.call import Call, Outcome
 from dotflow_like.execute.executors.answers import answer
 from dotflow_like.execute.executors.base import Executor, Progressed, Started
 from dotflow_like.execute.executors.lanes import Bodies, Item, Lane
-from dotflow_like.execute.executors.outcomes import outcome_of
+from dotflow_like.execute.executors.outcomes import outcome_of, unsendable
 from dotflow_like.execute.inbox import Inbox
 from dotflow_like.execute.workers import protocol
 from dotflow_like.execute.workers.channel import Handle, Message, Parcel
@@ -152,7 +152,7 @@ class ProcessExecutor(Executor):
         except (CodecError, StorageError) as error:  # a result it is given cannot be read
             self._finish(item, Outcome(error=error))
         except Exception as error:
-            self._finish(item, Outcome(error=_unsendable(item.call, error)))
+            self._finish(item, Outcome(error=unsendable(item.call, error)))
         else:
             return True
         return False
@@ -390,12 +390,3 @@ class ProcessExecutor(Executor):
 def _kept(message: Message) -> Sequence[Buffer]:
     assert message.frames is not None, "it is small, and not lost"
     return message.frames
-
-
-def _unsendable(call: Call, error: Exception) -> NotSerializable:
-    problem = NotSerializable(
-        f"task {call.attempt.task_id!r} cannot go to a worker process: {type(error).__name__}: {error}; "
-        "make what it holds inside the body, or run it in this process: executor='thread', not isolated"
-    )
-    problem.__cause__ = error
-    return problem

@@ -140,7 +140,7 @@ class Asking:
         """Read and save in what the attempt's transaction sees of the journal."""
         from dotflow_like.execute.saved import Kept
 
-        self._inside = Kept(journal, claim, self._call, names=self._known())
+        self._inside = Kept(journal, claim, self._call, names=self._names)
 
     def names(self) -> Collection[str]:
         if self._inside is not None:
