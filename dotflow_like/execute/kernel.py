@@ -4,8 +4,8 @@ Whatever the mode, a turn is the same: open attempts for what is ready, commit, 
 message, close what ended. What a turn changes is committed at once: the end of one attempt and the start
 of the next are one transaction, and a body starts only after the row that says so is there.
 
-The state lies in `Work`, what a turn brings in `Turn`; `Tasks` ends attempts and tasks, `Stopping` stops what is
-under way, `Ending` ends the run.
+The state lies in `Work`, what a turn brings in `Turn`; `Opening` begins attempts, `Tasks` ends them and their tasks,
+`Stopping` stops what is under way, `Ending` ends the run.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from queue import Empty
 
 from dotflow_like.clock import Clock
-from dotflow_like.execute.attempts import is_scheduled, opened
 from dotflow_like.execute.call import Call
 from dotflow_like.execute.control import LOOK_EVERY, Control, Stop
 from dotflow_like.execute.ending import Ending
 from dotflow_like.execute.executors.base import Executor, Progressed, Started
 from dotflow_like.execute.gate import Gate
 from dotflow_like.execute.inbox import Inbox
+from dotflow_like.execute.opening import Opening
 from dotflow_like.execute.reports import Reports
 from dotflow_like.execute.requests import Requests, stop_for
 from dotflow_like.execute.saved import Store
@@ -37,7 +37,7 @@ from dotflow_like.plan.plan import Plan
 from dotflow_like.record.journal import Claim, Journal
 from dotflow_like.report.events import RunEnded, RunStarted, TaskProgress
 from dotflow_like.report.observers import Observer
-from dotflow_like.report.result import RunView, TaskRun
+from dotflow_like.report.result import RunView
 
 __all__ = ["Kernel"]
 
@@ -76,7 +76,6 @@ class Kernel:
         unknown: Sequence[str] = (),
     ) -> None:
         self._plan = plan
-        self._params = plan.params
         self._view = view
         self._claim = claim
         self._executor = executor
@@ -87,7 +86,6 @@ class Kernel:
         self._unknown = unknown
         self._codec = journal.codec
         self._has_transactions = journal.has_transactions
-        self._steps = settings.steps
         self._inbox = Inbox()
         self._reports = Reports(self._inbox.put, self._progressed)
         self._requests: Requests | None = None
@@ -101,19 +99,18 @@ class Kernel:
         self.control.transactions = Transactions(journal, claim, plan.identities, work.running, self._gate)
         self._turn = Turn(journal, claim, observer)
         self._tasks = Tasks(work, self._turn, journal, self.control)
+        self._opening = Opening(work, self._turn, self._tasks, journal, self.control)
         self._stopping = Stopping(work, self._tasks, executor, self.control)
         self._ending = Ending(
             work, self._turn, self._tasks, self.control, self._requests, journal, claim, clock.now
         )
-        self._runs = work.runs
         self._running = work.running
         self._done = self._tasks.done
-        self._calls: list[Call] = []  # that this turn has opened
         self._heard: list[Request] = []  # what was asked from outside, and has been seen to
 
     def run(self) -> None:
         """Run to the end. What user code raises ends up in the view; what the journal raises is raised."""
-        executor, work = self._executor, self._work
+        executor, work, opening = self._executor, self._work, self._opening
         gate = self._gate if self._has_transactions else None
         self._reports.begin()
         self._gate.begin()
@@ -128,7 +125,7 @@ class Kernel:
                     self._stopping.withdraw(everything=False)
                 if gate is None or gate.try_enter():
                     try:
-                        self._open_ready()
+                        opening.open_ready(executor.slots)
                         self._turn.write()
                         if self._heard:
                             self._answer()
@@ -179,78 +176,16 @@ class Kernel:
                 "resumed": plan.resumed,
             }
             self._observer(RunStarted(view.workflow_id, info))
-        work.records = dict(plan.records)
-        skipped: list[TaskRun] = []
-        if work.records:
-            # all of a run that is known and starts over
-            self._turn.changes += work.discard(plan.discarded() if plan.resumed else work.records)
-            done = [run for run in view.tasks if self._tasks.restored(run, plan.decisions)]
-            skipped = [run for run in done if run.status is TaskStatus.SKIPPED]
-        most = self._settings.max_crashes
-        if self._claim is not None and most is not None and self._claim.crashes >= most:
-            work.crashed = work.halted = True
-        for run in skipped:
-            self._tasks.skip_needing(run)
-        work.readiness.begin(view.tasks)
-        if plan.finished:
-            work.finished = work.halted = True
-            self._tasks.skip_the_rest()
+        self._opening.begin()
         if self._unknown:
             self.control.ask(Stop(RunStatus.PAUSED, _why_unknown(self._unknown, view.workflow_id)))
         if self._requests is not None:
             self._requests.look()
 
-    def _open_ready(self) -> None:
-        work = self._work
-        again, ready = work.again, work.readiness.ready
-        running, executor = self._running, self._executor
-        while len(running) < executor.slots and (again or (ready and not work.halted and self._steps != 0)):
-            if again:
-                run = again.popleft()
-            else:
-                run = ready.popleft()
-                if self._steps is not None and not run._node.is_map:
-                    self._steps -= 1
-            if run._node.is_map:
-                self._tasks.expand(run)
-            elif run._last is not None and run.status is _PENDING and is_scheduled(run):
-                work.delay(run, run._last.scheduled_at)  # the run was paused while it waited
-            else:
-                self._open(run)
-
-    def _open(self, run: TaskRun) -> None:
-        work, turn = self._work, self._turn
-        assert self._claim is not None, "a plan that is complete opens nothing"
-        node, attempt = run._node, opened(run, self._claim, work.at)
-        if self._observer is not None:
-            self._tasks.begun(run)
-        run.status, run.progress = _RUNNING, None
-        results: Mapping[str, Reference] = _NO_RESULTS
-        previous = None
-        if node.inputs:
-            runs = self._runs
-            results = {key: runs[key]._value or runs[key]._reference() for key in node.needs}
-            if node.takes_previous and run._previous is not None:
-                previous = run._previous._context_of_reference()
-        call = Call(
-            node.task,
-            attempt,
-            self._params,
-            node.inputs,
-            results,
-            previous,
-            self._codec,
-            self.control,
-            node.conditions,
-        )
-        turn.changes.append(attempt)
-        self._running[call] = run
-        self._calls.append(call)
-
     def _start(self) -> None:
         """Tell what is recorded, then start what was opened."""
         self._turn.tell()
-        calls, self._calls = self._calls, []
+        calls, self._opening.calls = self._opening.calls, []
         if self.control.stop is None:
             self._executor.submit(calls)
         else:  # asked while the row that says it starts was written, by a callback for instance

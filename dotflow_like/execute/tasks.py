@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
 from dotflow_like.execute.attempts import closed, completed, is_scheduled, noted, scheduled, skipped
 from dotflow_like.execute.call import Call
 from dotflow_like.execute.control import Control, Stop
-from dotflow_like.execute.items import items_of, why_failed
+from dotflow_like.execute.items import why_failed
 from dotflow_like.execute.turn import Turn
 from dotflow_like.execute.verdict import verdict
 from dotflow_like.execute.work import Work
@@ -17,9 +16,8 @@ from dotflow_like.model.metadata import SIGNAL, SIGNAL_REASON
 from dotflow_like.model.records import RESULT, Checkpoint, TaskError, made
 from dotflow_like.model.signals import Cancel, Finish, Pause, Retry, Signal, Skip
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus, TaskStatus
-from dotflow_like.plan.resume import Decision
 from dotflow_like.record.journal import Encoded, Journal
-from dotflow_like.report.events import TaskEnded, TaskRestored, TaskRetrying, TaskSkipped, TaskStarted
+from dotflow_like.report.events import TaskEnded, TaskRestored, TaskRetrying, TaskSkipped
 from dotflow_like.report.result import TaskRun
 
 __all__ = ["FINISHED", "Tasks"]
@@ -30,7 +28,7 @@ FINISHED = "finished"
 # bound once: an attribute of an enumeration is looked up through its metaclass
 _PENDING, _RUNNING, _COMPLETED = TaskStatus.PENDING, TaskStatus.RUNNING, TaskStatus.COMPLETED
 _FAILED, _SKIPPED = TaskStatus.FAILED, TaskStatus.SKIPPED
-_FAILURES = (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT)
+_LEFT = (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT, AttemptOutcome.PAUSED, AttemptOutcome.RECOVERED)
 
 
 class Tasks:
@@ -229,11 +227,6 @@ class Tasks:
 
     # Tasks
 
-    def begun(self, run: TaskRun) -> None:
-        """Tell that the first attempt of a task in this process begins, if it does."""
-        if len(run._before) <= run._earlier:
-            self._turn.announce(TaskStarted, run)
-
     def fail(self, run: TaskRun) -> None:
         """End a task as failed, and see to those that need it."""
         work = self._work
@@ -309,7 +302,7 @@ class Tasks:
         self.skip_the_rest()
 
     def skip_the_rest(self) -> None:
-        """Skip what has not begun, since the run is done; what runs may end, and what had failed before may run."""
+        """Skip what has not begun, since the run is done; what runs may end, and what was left in its middle run."""
         for run in self._work.waiting():
             if is_scheduled(run):
                 self._close(run, AttemptStatus.SKIPPED, AttemptOutcome.SKIPPED, signal=Skip(FINISHED))
@@ -321,7 +314,7 @@ class Tasks:
         for task in self._work.view.tasks:
             for run in (*(task.items or ()), task):
                 last = run._last
-                if run.status is _PENDING and last is not None and last.outcome in _FAILURES:
+                if run.status is _PENDING and last is not None and last.outcome in _LEFT:
                     self._work.again.append(run)
                 elif run.status is _PENDING:
                     run.status, run.reason = _SKIPPED, FINISHED
@@ -349,44 +342,12 @@ class Tasks:
 
     # Maps
 
-    def expand(self, run: TaskRun) -> None:
-        """Turn a map into its items."""
-        work, turn = self._work, self._turn
-        turn.write()  # what it iterates over may have come in this turn
-        try:
-            items = items_of(run._node, work.runs, self._plan, self._journal, run.workflow_id)
-        except Exception as error:
-            run.errors = (TaskError.of(error, 0),)
-            run.reason = f"its items could not be made: {error}"
-            self.fail(run)
-            return
-        work.records |= items.records
-        turn.changes += work.discard(items.surplus)
-        if items.decisions is not self._plan.decisions:  # else that was done when the run began
-            turn.changes += work.discard(key for key, decision in items.decisions.items() if decision.discard)
-        run.items = []
-        pending = []
-        for each in items.nodes:
-            item = TaskRun(each, run.workflow_id, run._previous)
-            item._map = run
-            run.items.append(item)
-            work.runs[each.key] = item
-            if not self.restored(item, items.decisions):
-                pending.append(item)
-        if pending or not items.nodes:
-            run.status = _RUNNING
-            turn.announce(TaskStarted, run)
-        work.readiness.begin_items(run, pending)
-        if not pending:
-            run.restored = bool(items.nodes)
-            self._end_map(run)
-
     def leave_map(self, run: TaskRun) -> None:
         """Give a map that the run ended in the middle of the status its items say."""
         assert run.items is not None
         statuses = {item.status for item in run.items}
         if _FAILED in statuses:
-            self._end_map(run)
+            self.end_map(run)
             return
         left = (status for status in (TaskStatus.CANCELLED, TaskStatus.PAUSED) if status in statuses)
         run.status = next(left, _PENDING)
@@ -394,9 +355,10 @@ class Tasks:
 
     def _item_ended(self, run: TaskRun) -> None:
         if self._work.readiness.item_ended(run):
-            self._end_map(run)
+            self.end_map(run)
 
-    def _end_map(self, run: TaskRun) -> None:
+    def end_map(self, run: TaskRun) -> None:
+        """End a map whose items have ended."""
         assert run.items is not None
         if any(item.status is _FAILED for item in run.items):
             run.reason = why_failed(run.items)
@@ -409,30 +371,6 @@ class Tasks:
         run.status = _COMPLETED
         self._turn.announce(TaskRestored if run.restored else TaskEnded, run)
         self._work.readiness.release(run)
-
-    # What was recorded before
-
-    def restored(self, run: TaskRun, decisions: Mapping[str, Decision]) -> bool:
-        """Take over what is recorded of a task; return whether that is all there is to do."""
-        key = run._node.key
-        record = self._work.records.get(key)
-        if record is None:
-            return False
-        decision = decisions.get(key)
-        _, attempts, checkpoints, generation = record
-        run._take_over(attempts)
-        run._earlier = len(attempts) - is_scheduled(run)
-        run._generation = generation
-        if decision is None or not (decision.restored or decision.skipped):
-            return False
-        run.restored = True
-        if decision.skipped:
-            run.status, run.reason = _SKIPPED, decision.reason
-            self._turn.announce(TaskSkipped, run)
-        else:
-            run.status, run._value = _COMPLETED, checkpoints[RESULT].value
-            self._turn.announce(TaskRestored, run)
-        return True
 
 
 def _stopped(stop: Stop | None) -> tuple[AttemptStatus, AttemptOutcome, TaskStatus]:

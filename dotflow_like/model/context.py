@@ -19,6 +19,8 @@ from dotflow_like.model.signals import Cancel, Finish, Pause, Retry, Skip
 from dotflow_like.model.tagged import NAME, TaggedLogger, replaced, replacement
 
 if TYPE_CHECKING:
+    from sqlite3 import Connection
+
     from dotflow_like.model.iteration import Iteration
     from dotflow_like.model.records import Attempt
     from dotflow_like.model.running import Running
@@ -241,10 +243,21 @@ class TaskContext:
 
         return Iteration(self._running, self.check, items, cursor, checked_name("ctx.iterate", name))
 
-    def transaction(self) -> Any:
+    def transaction(self) -> Connection:
         """Return a connection to the database of the run: what it writes is committed with the task's result.
 
-        And it is rolled back when the body raises. Once per attempt.
+        It is in a transaction, which is committed when the body returns, and rolled back when it raises or sends a
+        signal other than `finish`; once per attempt. Its end is not for the body, nor are the tables of the library.
+        While it is open nobody else can write to that file: ask for it when there is something to write.
+
+        Returns:
+            The standard library's `sqlite3.Connection`.
+
+        Raises:
+            ConfigError: the run is not recorded in a SQL database: `storage="sqlite:///runs.db"`.
+            sqlite3.ProgrammingError: it was called before in this attempt.
+            ClaimLost: another process has taken the run over.
+            StorageError: somebody else has kept the file for too long, or it cannot be written.
         """
         return self._running.transaction()
 

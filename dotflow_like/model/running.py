@@ -6,6 +6,8 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 if TYPE_CHECKING:
+    from sqlite3 import Connection
+
     from dotflow_like.model.places import Root
     from dotflow_like.model.progress import Progress
     from dotflow_like.model.signals import Signal
@@ -64,5 +66,5 @@ class Running(Protocol):
     def saved(self) -> SavedValues:
         """Return what the task has saved; always the same object."""
 
-    def transaction(self) -> Any:
+    def transaction(self) -> Connection:
         """Return the connection whose changes are committed with the task's result."""

@@ -559,9 +559,16 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("how", ["position", "cursor", "function"])
-@pytest.mark.parametrize("mode", ["sequential", "parallel"])
-@pytest.mark.parametrize("storage", ["{}/kept", "sqlite:///{}/runs.db"])
+@pytest.mark.parametrize(
+    ("how", "mode", "storage"),
+    [
+        ("position", "sequential", "{}/kept"),
+        ("position", "parallel", "sqlite:///{}/runs.db"),
+        ("cursor", "sequential", "sqlite:///{}/runs.db"),
+        ("cursor", "parallel", "{}/kept"),
+        ("function", "sequential", "sqlite:///{}/runs.db"),
+    ],
+)
 def test_after_a_kill_it_goes_on_with_exactly_the_next_item(
     script: Callable[..., Any], tmp_path: Path, how: str, mode: str, storage: str
 ) -> None:

@@ -617,24 +617,28 @@ def test_bodies_that_run_beside_it_come_to_their_end(tmp_path: Path, until: Call
     assert (run[late].status, run[late].reason) == ("skipped", "finished")
 
 
-def test_what_failed_beside_it_is_tried_again_on_resume() -> None:
+@pytest.mark.parametrize("said", ["fail", "pause"])
+def test_what_failed_or_was_paused_beside_it_is_tried_again_on_resume(said: str) -> None:
     storage, finished = MemoryStorage(), threading.Event()
 
-    def fails(ctx: TaskContext) -> str:
+    def stops(ctx: TaskContext) -> str:
         assert finished.wait(30)
         if ctx.attempt.number == 1:
+            if said == "pause":
+                ctx.pause()
             raise ValueError("why")
         return "done"
 
     it = task(lambda ctx: ctx.finish(), name="it", callback=lambda task: finished.set())
-    workflow = Workflow([task(fails, name="beside"), it, task(lambda: 1, name="later").after(it)])
+    workflow = Workflow([task(stops, name="beside"), it, task(lambda: 1, name="later").after(it)])
     options: Any = {"mode": "parallel", "executor": "thread", "storage": storage, "workflow_id": "w"}
     run = workflow.run(**options, on_failure=lambda tasks: None)
-    assert (run.status, [each.status for each in run.tasks]) == ("failed", ["failed", "completed", "skipped"])
+    ended = {"fail": "failed", "pause": "paused"}[said]
+    assert (run.status, [each.status for each in run.tasks]) == (ended, [ended, "completed", "skipped"])
     again = workflow.run(**options, resume=True)
     assert again.status == "completed"
     assert [each.status for each in again.tasks] == ["completed", "completed", "skipped"]
-    assert [each.outcome for each in again["beside"].attempts] == ["failed", "success"]
+    assert [each.outcome for each in again["beside"].attempts] == [ended, "success"]
     assert again["later"].attempts == ()
 
 

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pytest
 
 from dotflow_like import Manager, RetryPolicy, TaskContext, task
 from dotflow_like.errors import ConfigError, TaskTimeout
+from dotflow_like.record.file_lock import FileLock
 from dotflow_like.testing import run_inline
 
 INSERT = "INSERT INTO ledger VALUES (?)"
@@ -47,8 +48,13 @@ class Ledger:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "runs.db")
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(tmp_path / "runs.db")
+    yield ledger
+    for folder in tmp_path.glob("runs.db-*/"):
+        lock = FileLock(str(folder / "writing"))
+        lock.acquire(5)  # nobody was left with a transaction open
+        lock.close()
 
 
 @pytest.fixture(params=["isolated", "not isolated"])
@@ -236,8 +242,7 @@ def test_it_needs_a_database(tmp_path: Path, run_in: Callable[..., Manager], sto
 
 
 def test_run_inline_says_so_too() -> None:
-    with pytest.raises(ConfigError, match="SQL database"):
-        run_inline(add).raise_for_failure()
+    assert "SQL database" in run_inline([add], on_failure=lambda tasks: None)[add].errors[0].message
 
 
 # While others run
@@ -433,9 +438,9 @@ def test_a_run_that_another_process_takes_over_meanwhile_is_not_written_to(ledge
     """Its owner is stopped between two statements; then its locks are another machine's."""
     other = f"sqlite:///{ledger.path}?durability=process&locks={ledger.path}-other"
 
-    @task
+    @task(version="1")
     def first(ctx: TaskContext) -> None:
-        Manager([task(lambda: 1, name="first")], workflow_id="w", resume=True, storage=other)
+        Manager([task(lambda: 1, name="first", version="1")], workflow_id="w", resume=True, storage=other)
         ctx.transaction().execute(INSERT, (1,))
 
     with pytest.raises(Exception, match="taken over"):

@@ -10,6 +10,7 @@ from dotflow_like.execute.workers import protocol
 from dotflow_like.execute.workers.channel import EMPTY, Handle, Parcel
 from dotflow_like.execute.workers.pickling import dumps
 from dotflow_like.execute.workers.process import Worker
+from dotflow_like.execute.workers.protocol import signal_parcel
 from dotflow_like.plan.inputs import Source
 from dotflow_like.record.journal import Codec
 
@@ -129,7 +130,15 @@ class Lane:
             self.calls[item.number] = item
             kind = protocol.CALL if item.call.task.timeout is None else protocol.TIMED_CALL
             worker.channel.post(kind, item.number, item.body, item.payload)
+            if item.call.stop_asked:  # while it waited to be sent
+                self.ask(item)
         worker.tokens.give(item.number for item in items)  # before the calls are sent
+
+    def ask(self, item: Item) -> None:
+        """Ask the body of a call it has to become what that is asked for; flushing its channel sends that."""
+        signal = item.call.asked()
+        if signal is not None:
+            self.worker.channel.post(protocol.STOP, item.number, 0.0, signal_parcel(signal))
 
     def take_back(self) -> list[Item]:
         """Return the calls it has not begun, in their order; it never will."""

@@ -22,7 +22,7 @@ from dotflow_like.execute.workers.channel import Handle, Message, Parcel
 from dotflow_like.execute.workers.logs import emit, levels
 from dotflow_like.execute.workers.pickling import Buffer, dumps
 from dotflow_like.execute.workers.pool import pool
-from dotflow_like.execute.workers.protocol import RunSettings, kind_of, settings_of, signal_parcel
+from dotflow_like.execute.workers.protocol import RunSettings, kind_of, settings_of
 from dotflow_like.execute.workers.settings import DEFAULTS, WorkerSettings
 from dotflow_like.execute.workers.surroundings import surroundings
 from dotflow_like.model.context import Progress
@@ -87,9 +87,8 @@ class ProcessExecutor(Executor):
     def ask(self, call: Call) -> None:
         super().ask(call)
         item = self._items.get(call)
-        signal = call.asked()
-        if item is not None and item.lane is not None and signal is not None:
-            item.lane.worker.channel.post(protocol.STOP, item.number, 0.0, signal_parcel(signal))
+        if item is not None and item.lane is not None:
+            item.lane.ask(item)
             self._flush(item.lane)
 
     def withdraw(self, *, everything: bool) -> list[Call]:

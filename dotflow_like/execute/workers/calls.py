@@ -81,10 +81,11 @@ class WorkerCall(Call):
     def _begin(self) -> Transaction:
         from dotflow_like.record.sql_transaction import Grant, Transaction
 
-        if self.link is None or self.codec is None:
+        if self.link is None:
             raise TaskCancelled(f"{self.task.where}: attempt {self.attempt.number} is over")
         frames = self.link.ask(self.number, question_parcel(Question("transaction")), self.is_over)
         grant: Grant = loads(frames[0], frames[1:])
+        assert self.codec is not None, "there is one in a database"
         transaction = Transaction(grant, self.codec)
         self.saved().go_on_in(transaction.journal, grant.claim)
         return transaction
