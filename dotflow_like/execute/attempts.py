@@ -14,7 +14,7 @@ from dotflow_like.model.status import AttemptOutcome, AttemptStatus
 from dotflow_like.record.journal import Claim
 from dotflow_like.report.result import TaskRun
 
-__all__ = ["closed", "completed", "is_scheduled", "noted", "opened", "scheduled", "skipped"]
+__all__ = ["cancelled", "closed", "completed", "is_scheduled", "noted", "opened", "scheduled", "skipped"]
 
 # bound once: an attribute of an enumeration is looked up through its metaclass
 _SCHEDULED, _RUNNING, _COMPLETED = AttemptStatus.SCHEDULED, AttemptStatus.RUNNING, AttemptStatus.COMPLETED
@@ -125,6 +125,15 @@ def noted(metadata: Mapping[str, Any], signal: Signal) -> dict[str, Any]:
     if signal.reason is not None:
         found[SIGNAL_REASON] = signal.reason
     return found
+
+
+def cancelled(attempt: Attempt) -> Attempt:
+    """Close an attempt that waits, and that nobody wants any more."""
+    return attempt._replace(
+        status=AttemptStatus.CANCELLED,
+        outcome=AttemptOutcome.CANCELLED,
+        finished_at=attempt.scheduled_at,
+    )
 
 
 def is_scheduled(run: TaskRun) -> bool:

@@ -8,14 +8,15 @@ from datetime import datetime
 from typing import NamedTuple
 
 from dotflow_like.clock import Clock
+from dotflow_like.execute.attempts import cancelled
 from dotflow_like.execute.call import Call
 from dotflow_like.execute.readiness import Readiness
 from dotflow_like.execute.timers import Timers
 from dotflow_like.model.records import Discard, TaskRecord
-from dotflow_like.model.status import TaskStatus
+from dotflow_like.model.status import AttemptStatus, TaskStatus
 from dotflow_like.plan.order import downstream_first
 from dotflow_like.plan.plan import Plan
-from dotflow_like.record.journal import Claim, after
+from dotflow_like.record.journal import Change, Claim, after
 from dotflow_like.report.result import RunView, TaskRun
 
 __all__ = ["Settings", "Work"]
@@ -111,19 +112,22 @@ class Work:
             self._due.discard(run)
             self._time_has_come(run)
 
-    def discard(self, keys: Iterable[str]) -> list[Discard]:
-        """Drop what is recorded of tasks, but for its history; return the orders to do so.
+    def discard(self, keys: Iterable[str]) -> list[Change]:
+        """Drop what is recorded of tasks, but for its history, and end what waits; return the changes that do so.
 
         What lies downstream goes first: of several tasks a journal may write each on its own, and whoever is
         killed in between leaves no result that was computed from one that is gone.
         """
-        orders = []
+        changes: list[Change] = []
         for key in downstream_first(self.plan.graph, keys):
             record = self.records.get(key)
             if record is not None and (record.checkpoints or record.attempts):
-                orders.append(Discard(key))
-                self.records[key] = after(record, orders[-1:])
-        return orders
+                orders: list[Change] = [Discard(key)]
+                if record.attempts and record.attempts[-1].status is AttemptStatus.SCHEDULED:
+                    orders.insert(0, cancelled(record.attempts[-1]))
+                self.records[key] = after(record, orders)
+                changes += orders
+        return changes
 
     def _time_has_come(self, run: TaskRun) -> None:
         if run not in self.delayed:  # the run was stopped meanwhile

@@ -117,6 +117,7 @@ class Transaction:
         self.grant = grant
         self._ending = threading.RLock()
         self._is_over = False
+        self._is_left = False
         self._lock = FileLock(os.path.join(grant.locks, "writing"))
         try:
             self._begin(grant, codec)
@@ -166,7 +167,7 @@ class Transaction:
         with self._ending:
             if not self._is_over:
                 self._end()
-            else:
+            elif not self._is_left:
                 self.connection.end()
 
     def break_off(self) -> None:
@@ -217,9 +218,12 @@ class Transaction:
 
     def _leave(self) -> None:
         """In a fork of the process that has it: it is not this one's to end."""
-        _left.append(self.connection)  # which would roll back when it closes
+        import ctypes
+
+        # for ever: to close it would roll back, in memory that is shared with the one that has it
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
         self._ending = threading.RLock()
-        self._is_over = self.connection.is_over = True
+        self._is_over = self._is_left = self.connection.is_over = True
         held.discard(self._lock.path)
         self._lock.close()
 
@@ -281,7 +285,6 @@ def _moved() -> OSError:
 
 
 _open: WeakSet[Transaction] = WeakSet()
-_left: list[object] = []
 
 
 def _leave_all() -> None:

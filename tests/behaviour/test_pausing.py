@@ -361,3 +361,16 @@ def test_an_item_that_is_gone_while_its_attempt_waits_pauses_the_run_too(until: 
     with FakeClock(waiting.scheduled_at):
         again = many(3).run(storage=storage, workflow_id="w", resume=True)
     assert (again.status, again["many"].result) == ("completed", [1, 2, 3])
+
+
+@pytest.mark.filterwarnings("ignore::dotflow_like.DotflowWarning")  # it starts over, as is said
+@pytest.mark.parametrize("listed", [True, False], ids=["the same tasks", "without the one that waits"])
+def test_starting_over_waits_for_nothing(listed: bool, storage: Any, until: Callable[..., None]) -> None:
+    it, other = WAITING["after ctx.retry"], task(lambda: "other", name="other")
+    paused_while_it_waits(Workflow([it, other]), storage, until)
+    with FakeClock() as clock:  # it is early in the century: who waits for a time, waits for years
+        run = Workflow([it, other] if listed else [other]).run(storage=storage, workflow_id="w")
+        assert clock.elapsed < 3600 * 24
+    assert run.status == "completed"
+    recorded = journal_of(storage).attempts("w")
+    assert not [each for each in recorded if each.status in ("scheduled", "running")]

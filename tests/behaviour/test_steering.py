@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from dotflow_like import (
     Config,
     Manager,
     MemoryStorage,
+    Run,
     RunStatus,
     TaskContext,
     TaskStatus,
@@ -94,6 +95,21 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return places[request.param]
 
 
+@pytest.fixture
+def start() -> Iterator[Callable[..., Run]]:
+    """A function that starts a run, which is cancelled at the end of the test if it still waits then."""
+    runs: list[Run] = []
+
+    def start(tasks: list[Any], **options: Any) -> Run:
+        runs.append(Workflow(tasks).start(workflow_id="w", **options))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.cancel()
+        run.wait(30)
+
+
 def journal_of(storage: Any) -> Journal:
     return open_journal(Config(storage=storage), Definition(()))
 
@@ -140,12 +156,10 @@ def anew() -> str:
 
 
 def test_cancel_from_another_process_is_seen_in_every_mode(
-    way: dict[str, Any], storage: str, tmp_path: Path, until: Callable[..., None]
+    way: dict[str, Any], storage: str, tmp_path: Path, start: Callable[..., Run], until: Callable[..., None]
 ) -> None:
     begun = tmp_path / "begun"
-    run = Workflow([SLEEPS, last.after(SLEEPS)]).start(
-        storage=storage, workflow_id="w", params={"begun": str(begun)}, **way
-    )
+    run = start([SLEEPS, last.after(SLEEPS)], storage=storage, params={"begun": str(begun)}, **way)
     until(begun.exists, "the body")
     assert steer(storage, "cancel", "w", reason="enough") == "True"
     run.wait(30)  # and not the minute
@@ -159,11 +173,11 @@ def test_cancel_from_another_process_is_seen_in_every_mode(
 
 
 def test_paused_by_one_process_and_resumed_by_another(
-    storage: str, tmp_path: Path, until: Callable[..., None]
+    storage: str, tmp_path: Path, start: Callable[..., Run], until: Callable[..., None]
 ) -> None:
     begun = tmp_path / "begun"
-    tasks = [SLEEPS, last]
-    run = Workflow(tasks, name="naps").start(storage=storage, workflow_id="w", params={"begun": str(begun)})
+    tasks: list[Any] = [SLEEPS, last]
+    run = start(tasks, storage=storage, params={"begun": str(begun)})
     until(begun.exists, "the body")
     assert steer(storage, "pause", "w") == "True"
     assert run.wait(30).status == "paused"
@@ -174,8 +188,10 @@ def test_paused_by_one_process_and_resumed_by_another(
     assert [each.outcome for each in again["sleeps"].attempts] == ["paused", "success"]
 
 
-def test_a_retry_that_waits_is_skipped_by_another_process(storage: str, until: Callable[..., None]) -> None:
-    run = Workflow([RETRIED, last]).start(storage=storage, workflow_id="w")
+def test_a_retry_that_waits_is_skipped_by_another_process(
+    storage: str, start: Callable[..., Run], until: Callable[..., None]
+) -> None:
+    run = start([RETRIED, last], storage=storage)
     until(lambda: run["retried"].status is TaskStatus.RETRYING, "the wait")
     assert steer(storage, "skip", "w", reason="never mind") == "True"
     assert run.wait(30).status == "completed"
@@ -187,8 +203,10 @@ def test_a_retry_that_waits_is_skipped_by_another_process(storage: str, until: C
     assert journal_of(storage).asked("w") is None, "it was answered"
 
 
-def test_a_wait_of_an_hour_is_cancelled_by_another_process(storage: str, until: Callable[..., None]) -> None:
-    run = Workflow([RETRIED]).start(storage=storage, workflow_id="w")
+def test_a_wait_of_an_hour_is_cancelled_by_another_process(
+    storage: str, start: Callable[..., Run], until: Callable[..., None]
+) -> None:
+    run = start([RETRIED], storage=storage)
     until(lambda: run["retried"].status is TaskStatus.RETRYING, "the wait")
     assert steer(storage, "cancel", "w") == "True"
     assert run.wait(30).status == "cancelled"
@@ -197,10 +215,10 @@ def test_a_wait_of_an_hour_is_cancelled_by_another_process(storage: str, until: 
 
 
 def test_of_many_processes_that_ask_at_once_one_is_heard_and_cancel_counts_most(
-    storage: str, tmp_path: Path, until: Callable[..., None]
+    storage: str, tmp_path: Path, start: Callable[..., Run], until: Callable[..., None]
 ) -> None:
     begun = tmp_path / "begun"
-    run = Workflow([SLEEPS]).start(storage=storage, workflow_id="w", params={"begun": str(begun)})
+    run = start([SLEEPS], storage=storage, params={"begun": str(begun)})
     until(begun.exists, "the body")
     calls: list[Call] = [("skip", ("w", "sleeps"), {}), ("cancel", ("w",), {}), ("skip", ("w", "sleeps"), {})]
     told = at_once(storage, calls)

@@ -177,6 +177,9 @@ def _spawned(worker: Worker, channel: int, lifeline: int) -> int:
 
 
 def _forked(worker: Worker, channel: int, lifeline: int) -> int:
+    # here, once: the child may have no descriptor left to read a module with
+    from dotflow_like.execute.workers.main import main
+
     for stream in (sys.stdout, sys.stderr):  # else the child would write what waits in them once more
         with contextlib.suppress(Exception):
             stream.flush()
@@ -188,8 +191,7 @@ def _forked(worker: Worker, channel: int, lifeline: int) -> int:
     code = 1
     try:
         os.setsid()
-        from dotflow_like.execute.workers.main import main
-
+        worker.channel.close()  # it makes room for the next
         reading = os.dup(worker.tokens.reading)
         worker.forget()
         null = os.open(os.devnull, os.O_RDONLY)

@@ -549,7 +549,8 @@ def test_a_long_statement_in_another_thread_is_interrupted(ledger: Ledger) -> No
 
 def test_a_fork_of_its_process_cannot_end_it(ledger: Ledger) -> None:
     transaction = ledger.begin()
-    transaction.connection.execute(INSERT, ("a", 1))
+    connection = transaction.connection
+    connection.executemany(INSERT, [(str(number) * 5000, 1) for number in range(1000)])  # more than a cache
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -564,8 +565,10 @@ def test_a_fork_of_its_process_cannot_end_it(ledger: Ledger) -> None:
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert connection.execute("SELECT count(*), sum(amount) FROM ledger").fetchone() == (1000, 1000)
     transaction.commit(DONE, VALUE)
-    assert ledger.rows() == [("a", 1)]
+    assert len(ledger.rows()) == 1000
+    assert ledger.sql("PRAGMA integrity_check") == [("ok",)]
 
 
 def test_a_fork_that_lives_on_does_not_hold_its_lock(ledger: Ledger) -> None:

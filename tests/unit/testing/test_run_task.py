@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -210,3 +213,17 @@ def test_signals_are_heeded() -> None:
         "finish": "completed",
     }
     assert {word: run_task(choose, word=word).status for word in ends} == ends
+
+
+def test_a_transaction_needs_a_database(tmp_path: Path) -> None:
+    @task
+    def book(ctx: TaskContext, amount: int) -> int:
+        connection = ctx.transaction()
+        connection.execute("CREATE TABLE bookings AS SELECT ? AS amount", (amount,))
+        return amount
+
+    assert run_task(book, amount=1).errors[0].exception == "ConfigError"
+    path = tmp_path / "shop.db"
+    assert run_task(book, amount=2, storage=f"sqlite:///{path}").result == 2
+    with closing(sqlite3.connect(path)) as shop:
+        assert shop.execute("SELECT amount FROM bookings").fetchall() == [(2,)]
