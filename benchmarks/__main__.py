@@ -67,7 +67,7 @@ def table(benchmark: Benchmark, figures: dict[str, Figures], fastest: float) -> 
             times = benchmark.times_better(steady[OURS], steady[who])
             ratio = f"{times:.1f} x" if times >= 10 else f"{times:#.3g} x"
         note = of.note or ("one process only: slow to set up" if of.slow else "")
-        if who == benchmark.to:
+        if who == benchmark.to and benchmark.target is not None:
             note = f"the target is of this{note and '; '}{note}"
         numbers = [f"{each:,.1f}" for each in (steady[who], of.median, benchmark.best(of))]
         lines.append(_ROW.format(who, *numbers, target, goal, verdict, ratio, note).rstrip())
@@ -77,6 +77,8 @@ def table(benchmark: Benchmark, figures: dict[str, Figures], fastest: float) -> 
 def _verdict(benchmark: Benchmark, steady: dict[str, float]) -> str:
     """Return how we stand: to the target itself, or to a peer's figure."""
     ours, target, goal = steady[OURS], benchmark.target, benchmark.goal
+    if target is None:
+        return ""
     if benchmark.to is None and not benchmark.more_is_better:
         return "goal" if goal is not None and ours <= goal else "ok" if ours <= target else "over"
     if benchmark.to is not None:

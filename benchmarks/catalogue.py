@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from benchmarks import chain, durable, imports, large, layered, memory, parallel, resume, retry
+from benchmarks import (
+    chain,
+    durable,
+    imports,
+    large,
+    layered,
+    memory,
+    parallel,
+    resume,
+    retry,
+    saving,
+    steering,
+)
 from benchmarks.measure import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -30,5 +42,9 @@ BENCHMARKS: dict[str, Benchmark] = {
         resume.SQLITE,
         resume.LONG,
         memory.RESULTS,
+        saving.ITERATE,
+        saving.STEP,
+        saving.TRANSACTION,
+        steering.LATENCY,
     )
 }

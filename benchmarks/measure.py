@@ -64,14 +64,15 @@ class Benchmark:
         name: how it is asked for.
         what: what is measured, in a line.
         size: how many tasks, or MB, or 1.
-        unit: `us per task`; `tasks/s` or `MB/s`, of which more is better; `ms`; `%` and `MB`, which are samples
+        unit: `us per task`, or per something else; `tasks/s` or `MB/s`, of which more is better; `ms`; `%` and `MB`, which are samples
             as they are.
-        target: what our figure may be at most; where more is better, at least.
+        target: what our figure may be at most; where more is better, at least. None if there is none.
         goal: what it should become; None if there is none.
         ours: measures this library.
         peers: measure the others.
         sample: makes one sample of a contestant and a size, in seconds if the unit is of time.
-        to: a peer; then target and goal say how many times better than this peer's our figure must be.
+        to: a peer; then target and goal say how many times better than this peer's our figure must be. Without a
+            target it is the one our figure is to be read beside.
         scaled: whether samples go by the speed of the bare loop.
         rounds: how many processes each contestant gets.
         repeat: how many samples each process takes, if they fit in its budget.
@@ -82,7 +83,7 @@ class Benchmark:
     what: str
     size: int
     unit: str
-    target: float
+    target: float | None
     goal: float | None
     ours: Any
     peers: Mapping[str, Any] = field(default_factory=dict)
@@ -98,9 +99,9 @@ class Benchmark:
         return {OURS: self.ours, **self.peers}
 
     def figure(self, sample: float, size: int) -> float:
+        if self.unit.startswith("us per "):
+            return sample / size * 1e6
         match self.unit:
-            case "us per task":
-                return sample / size * 1e6
             case "ms":
                 return sample * 1e3
             case "tasks/s" | "MB/s":
@@ -129,6 +130,8 @@ class Benchmark:
     @property
     def demand(self) -> str:
         """Return the target as it is printed."""
+        if self.target is None:
+            return "-"
         if self.to:
             return f"{self.target:.3g} x"
         return f"{'>=' if self.more_is_better else '<='} {self.target:g}"

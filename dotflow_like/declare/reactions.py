@@ -125,7 +125,7 @@ def chosen(handler: Handler, error: BaseException, ctx: TaskContext | None) -> S
             f"{told} called ctx.finish(), but its task has failed; it can return {_TOLD}"
         ) from signal
     except Signal as signal:
-        return signal
+        return signal.with_traceback(None)  # whose frames hold the call that has noted it
     if isinstance(answer, str) and answer in _WORDS:
         return answer  # type: ignore[return-value]  # it is one of them
     if inspect.isawaitable(answer):

@@ -264,6 +264,8 @@ def _returned(call: Call, value: Any) -> Outcome:
             raise NotSerializable(problem)
     if type(value) is Context:
         value = value.storage
+    if call.kept is not None:
+        call.kept = None  # each would hold the other
     if call.codec is not None:
         encoded = Encoded(call.codec.encode(value))
         if call.opened is None:
@@ -279,7 +281,10 @@ def _failed(call: Call, error: BaseException) -> Outcome:
         if problem is not None:
             with suppress(Exception):  # an error may take no notes
                 error.add_note(f"Not kept: {problem}")
-    error = call.signal or _signal_in(error) or _from_body(error)
+    call.kept = None  # as above
+    signal = call.signal or _signal_in(error)
+    # of a signal nobody looks at the traceback, whose frames would hold the call that has noted it
+    error = _from_body(error) if signal is None else signal.with_traceback(None)
     return Outcome(error=error if call.opened is None else end(call, error))
 
 

@@ -148,6 +148,8 @@ class Kernel:
             self._inbox.close()
             # these call back: without them the run and its results are gone as soon as nobody has it
             self._reports.close()
+            if self._requests is not None:
+                self._requests.close()
             work.timers.waiting.clear()
         if self._observer is not None:
             view = self._view

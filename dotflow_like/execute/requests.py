@@ -16,6 +16,10 @@ from dotflow_like.record.journal import Claim, Journal
 __all__ = ["Requests", "stop_for"]
 
 
+def _unheard(request: Request) -> None:
+    pass
+
+
 class Requests:
     """Looks now and then, in whatever thread has time, and hands on what it finds, once.
 
@@ -52,6 +56,10 @@ class Requests:
         """Take a request away, which has been seen to."""
         with suppress(Exception):
             self._journal.answer(self._claim, request)
+
+    def close(self) -> None:
+        """Hand nothing on any more."""
+        self._heard = _unheard
 
 
 def stop_for(request: Request) -> Stop:

@@ -283,7 +283,8 @@ class Tasks:
     def _do_without(self, run: TaskRun) -> None:
         """Skip those that need a result which will not come, and let the others have their turn."""
         self.skip_needing(run)
-        self._work.readiness.release(run)
+        if not run._waiting:  # else it is skipped before its turn, and passed over when that comes
+            self._work.readiness.release(run)
 
     def skip_needing(self, run: TaskRun) -> None:
         """Skip those that need a result which will not come."""

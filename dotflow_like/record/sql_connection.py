@@ -44,7 +44,8 @@ _READ: Final = frozenset(
     {"data_version", "encoding", "foreign_keys", "journal_mode", "page_size", "synchronous"}
 )
 """Those that may be read."""
-_TRIES: Final = 1000
+_PATIENCE: Final = 1.0
+"""Seconds to wait for a statement of another thread, which is interrupted."""
 _ENDS: Final = (
     "ctx.transaction() is committed when the body returns, and rolled back when it raises: {what} is not for the body; "
     "for a part that may be taken back there is SAVEPOINT"
@@ -69,7 +70,9 @@ class TransactionConnection(sqlite3.Connection):
         self._is_guarded = False
         self._trusted: int | None = None
         self._left: WeakSet[Any] = WeakSet()
-        self._inside: set[object] = set()  # a token for each statement that some thread is in
+        self._turn = threading.RLock()
+        self._threads: set[int] = set()  # that have used it
+        self.is_ending = False
 
     # What its owner does
 
@@ -83,6 +86,58 @@ class TransactionConnection(sqlite3.Connection):
     @contextmanager
     def trusted(self) -> Iterator[sqlite3.Cursor]:
         """Give a cursor for which nothing is refused, whatever the body has made of the connection."""
+        with self._turn, self._trusting() as cursor:
+            yield cursor
+
+    def settle(self) -> None:
+        """End what the body has left open: a statement that is not at its end cannot be committed."""
+        with self._turn:
+            with suppress(sqlite3.Error):
+                self.set_progress_handler(None, 0)
+            for each in (
+                list(self._left) if len(self._threads) < 2 else ()
+            ):  # else another may be reading from it
+                with suppress(sqlite3.Error):
+                    each.close()
+
+    def end(self) -> None:
+        """Roll back what is not committed, and close."""
+        self.is_over = True
+        if not self._turn.acquire(timeout=_PATIENCE):
+            self._take_back()  # and leave it open: to close it under a statement would crash
+            return
+        try:
+            self.settle()
+            self._take_back()
+            if len(self._threads) < 2:  # else one may be reading: to close it then would crash
+                super().close()
+        finally:
+            self._turn.release()
+
+    def break_off(self) -> None:
+        """Roll back while another thread may be in a statement, which is interrupted; `end` has to follow."""
+        self.is_over = True
+        until = time.monotonic() + _PATIENCE
+        while time.monotonic() < until:
+            self.interrupt()
+            if self._turn.acquire(timeout=0.005):
+                try:
+                    self._take_back()
+                finally:
+                    self._turn.release()
+                return
+        self._take_back()  # it is not in SQLite, but in code of the body that gives rows to it
+
+    def _take_back(self) -> None:
+        """Roll back what is not committed."""
+        with suppress(sqlite3.Error), self._trusting() as cursor:
+            # first of all: a statement of another thread must not write when there is no transaction any more
+            cursor.execute("PRAGMA query_only=ON")
+            if self.in_transaction:
+                cursor.execute("ROLLBACK")
+
+    @contextmanager
+    def _trusting(self) -> Iterator[sqlite3.Cursor]:
         before, text_factory = self._trusted, self.text_factory
         self._trusted = threading.get_ident()
         self.text_factory = str
@@ -91,75 +146,32 @@ class TransactionConnection(sqlite3.Connection):
         try:
             yield cursor
         finally:
-            with suppress(sqlite3.Error):  # it is closed, or another thread is in it
+            with suppress(sqlite3.Error):  # it is closed
                 cursor.close()
             self.text_factory = text_factory
             self._trusted = before
 
-    def settle(self) -> None:
-        """End what the body has left open: a statement that is not at its end cannot be committed."""
-        with suppress(sqlite3.Error):
-            self.set_progress_handler(None, 0)
-        for each in list(self._left):
-            with suppress(sqlite3.Error):
-                each.close()
-
-    def end(self) -> None:
-        """Roll back what is not committed, and close, unless another thread is in a statement: that would crash."""
-        self.is_over = True
-        self.settle()
-        self._take_back()
-        if not self._inside:
-            super().close()
-
-    def break_off(self) -> None:
-        """Roll back while another thread may be in a statement, which is interrupted; `end` has to follow."""
-        self.is_over = True
-        for _ in range(_TRIES):
-            self.interrupt()
-            if self._take_back():
-                return
-            time.sleep(0.001)  # interrupted, too, as long as the other one is not at its end
-
-    def _take_back(self) -> bool:
-        """Roll back what is not committed; return whether there is nothing left."""
-        try:
-            with self.trusted() as cursor:
-                # first of all: a statement of another thread must not write when there is no transaction any more
-                cursor.execute("PRAGMA query_only=ON")
-                if self.in_transaction:
-                    cursor.execute("ROLLBACK")
-        except sqlite3.Error:
-            return not self._is_open()
-        return True
-
-    def _is_open(self) -> bool:
-        try:
-            return self.total_changes >= 0
-        except sqlite3.ProgrammingError:
-            return False
-
     def run(self, statement: Callable[..., T], *given: Any) -> T:
-        """Run a statement of the body."""
-        if not self._is_guarded or self._trusted == threading.get_ident():
+        """Run a statement of the body; one at a time, since Python's module may stand still if two ask the authorizer."""
+        if not self._is_guarded:
             return statement(*given)
-        if self.is_over:
+        if self.is_over or self.is_ending:
             raise sqlite3.ProgrammingError(_OVER)
-        if not self.in_transaction:
-            raise sqlite3.ProgrammingError(_ROLLED_BACK)
-        self.refused = None
-        token = object()
-        self._inside.add(token)
-        try:
-            return statement(*given)
-        except sqlite3.DatabaseError as error:
-            if self.is_over:
-                raise sqlite3.ProgrammingError(_OVER) from error
-            if self.refused is None:
-                raise
-            raise sqlite3.ProgrammingError(self.refused) from None
-        finally:
-            self._inside.discard(token)
+        self._threads.add(threading.get_ident())
+        with self._turn:
+            if self.is_over or self.is_ending:
+                raise sqlite3.ProgrammingError(_OVER)
+            if not self.in_transaction:
+                raise sqlite3.ProgrammingError(_ROLLED_BACK)
+            self.refused = None
+            try:
+                return statement(*given)
+            except sqlite3.DatabaseError as error:
+                if self.is_over:
+                    raise sqlite3.ProgrammingError(_OVER) from error
+                if self.refused is None:
+                    raise
+                raise sqlite3.ProgrammingError(self.refused) from None
 
     # What a body does
 

@@ -148,6 +148,7 @@ class Transaction:
                     f"ctx.transaction() of attempt {attempt.id} was rolled back: the attempt is over"
                 )
             try:
+                connection.is_ending = True  # threads of the body may go on
                 connection.settle()
                 if not connection.in_transaction:
                     raise sqlite3.OperationalError("SQLite has rolled back the transaction")

@@ -79,6 +79,23 @@ def test_a_task_whose_turn_has_not_come_is_skipped(storage: str, until: Callable
     assert ran == ["last"]
 
 
+def test_what_comes_after_a_task_that_was_skipped_before_its_turn_waits_for_all_before_it(
+    storage: str, until: Callable[..., None]
+) -> None:
+    def first() -> None:
+        assert dotflow_like.skip("w", "second", storage=storage) is True
+        journal = journal_of(storage)
+        until(lambda: any(each.status == "skipped" for each in journal.attempts("w")), "the skip")
+
+    before, beside = task(first), task(lambda: None, name="beside")
+    second = task(lambda: None, name="second").after(before)
+    last = task(lambda: None, name="last").after(second, beside)
+    way = {"mode": "parallel", "executor": "thread"}
+    run = Workflow([before, beside, second, last]).run(storage=storage, workflow_id="w", **way)
+    assert [each.status for each in run.tasks] == ["completed", "completed", "skipped", "completed"]
+    assert run[last].started_at >= run[before].finished_at
+
+
 def test_a_body_that_looks_is_skipped_in_its_middle(
     storage: str, way: dict[str, Any], tmp_path: Path, until: Callable[..., None]
 ) -> None:

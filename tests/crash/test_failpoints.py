@@ -69,7 +69,7 @@ def check_statements(lives: Any) -> None:
 
 
 def test_the_run_goes_on_after_a_death_at_any_statement(lives: Any) -> None:
-    sweep(lives, "statement", "sqlite process", "sequential", small=True)
+    sweep(lives, "statement", "sqlite process", "sequential", job="small")
     check_statements(lives)
 
 
@@ -77,14 +77,14 @@ def test_the_run_goes_on_after_a_death_at_any_statement(lives: Any) -> None:
 @pytest.mark.parametrize("storage", BOTH)
 def test_the_run_goes_on_after_deaths_at_one_step_after_another(lives: Any, storage: str, mode: str) -> None:
     for place in steps(storage):
-        ascent(lives, place, storage, mode, small=True)
+        ascent(lives, place, storage, mode, job="small")
 
 
 @pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
 @pytest.mark.parametrize("storage", BOTH)
 def test_the_run_goes_on_after_a_death_at_a_place(lives: Any, storage: str, mode: str) -> None:
     for place in PLACES:
-        ascent(lives, place, storage, mode, small=True)
+        ascent(lives, place, storage, mode, job="small")
     assert {way for way, _ in lives.deaths()} == set(PLACES)
 
 
@@ -93,7 +93,7 @@ def test_the_run_goes_on_after_a_death_at_a_place(lives: Any, storage: str, mode
 def test_the_run_goes_on_when_a_worker_alone_dies(lives: Any, storage: str, workers: str) -> None:
     places = ["body begins", "body ends", "encoding begins", "encoding ends"]
     for place in places[:: 1 if workers == "fork" else 2]:
-        life = lives.new(storage, "parallel", workers=workers, small=True)
+        life = lives.new(storage, "parallel", workers=workers, job="small")
         assert life.start(place=place, who="worker")
         assert life.deaths == [f"{place}, in a worker alone"]
 
@@ -119,14 +119,14 @@ def test_a_run_known_by_its_key_goes_on_after_deaths_at_one_step_after_another(
     lives: Any, storage: str
 ) -> None:
     for place in steps(storage):
-        ascent(lives, place, storage, "sequential", small=True, by_key=True)
+        ascent(lives, place, storage, "sequential", job="small", by_key=True)
 
 
 def fail(lives: Any, storage: str, mode: str, every: int) -> None:
     """Let a run fail, die at a step of that, and go on."""
     for place in [*steps(storage), "on_failure"]:
         for number in range(1, MOST, every):
-            life = lives.new(storage, mode, small=True)
+            life = lives.new(storage, mode, job="small")
             assert not life.start(place=place, number=number, fails=True)
             assert life.start()
             if not life.kills:
@@ -146,7 +146,7 @@ def start_over(lives: Any, storage: str, mode: str, every: int) -> None:
     """
     for place in steps(storage):
         for number in range(1, MOST, every):
-            life = lives.new(storage, mode, small=True)
+            life = lives.new(storage, mode, job="small")
             assert life.start()
             if life.start(place=place, number=number, over=True):
                 break
@@ -166,7 +166,7 @@ def test_a_run_that_dies_while_it_starts_over_ends_consistent(lives: Any, storag
 @pytest.mark.parametrize("storage", ["files full", "sqlite full"])
 def test_the_run_goes_on_after_a_death_at_every_step(lives: Any, storage: str, mode: str) -> None:
     for place in steps(storage):
-        sweep(lives, place, storage, mode, small=True)
+        sweep(lives, place, storage, mode, job="small")
         sweep(lives, place, storage, mode, every=8)
     if storage == "sqlite full":
         check_statements(lives)
@@ -177,7 +177,7 @@ def test_the_run_goes_on_after_a_death_at_every_step(lives: Any, storage: str, m
 @pytest.mark.parametrize("storage", BOTH)
 def test_the_run_goes_on_after_a_death_at_every_place(lives: Any, storage: str, mode: str) -> None:
     for place in PLACES:
-        sweep(lives, place, storage, mode, small=True)
+        sweep(lives, place, storage, mode, job="small")
 
 
 @pytest.mark.crash

@@ -6,6 +6,8 @@ the bodies have done:
 
     ledger    a line for each time a body ran, written at once: an effect without a key
     keyed/    a file for each `ctx.idempotency_key` an effect was asked for: nobody makes it twice
+    drawn     a line for each call of a step's function
+    items     a line for each item that a body has dealt with
     called    a line for each callback of a task that has completed
     told      the results, of a run that has completed
     deaths    a line for each death that was ordered: where, and what it was about to do
@@ -22,7 +24,9 @@ import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import dotflow_like
 from dotflow_like import Config, Manager, RetryPolicy, task
+from dotflow_like.execute import control, kernel, requests
 from dotflow_like.record.codec import JsonCodec
 
 ORDER = json.loads(sys.argv[1])
@@ -121,18 +125,124 @@ def gather(ctx, given, squares):
         return value(given["number"] + sum(each["number"] for each in squares), given, *squares)
 
 
+# Bodies that save something, or say what shall happen next. What is said once is noted before: whatever dies in
+# between, nobody says it again.
+
+
+@task
+def walk(ctx, given):
+    with work(ctx):
+        for item in ctx.iterate([1, 2, 3]):
+            at("item begins")
+            _, token = ctx.step("draw", draw, ctx.attempt, item)
+            at("step is kept")
+            kept = dict(ctx.checkpoints.get("kept", []))
+            ctx.checkpoints["kept"] = [*{**kept, item: token}.items()]
+            ctx.checkpoints["at"] = item
+            note("items", ctx.attempt, item, token)
+            at("item ends")
+        ctx.checkpoints.pop("at", None)
+        return value(given["number"] + len(ctx.checkpoints["kept"]), given)
+
+
+def draw(attempt, item):
+    at("step begins")
+    token = os.urandom(8).hex()
+    note("drawn", attempt, item, token)
+    at("step ends")
+    return item, token
+
+
+def note(name, attempt, item, token):
+    append(name, f"{attempt.generation} {attempt.number} {item} {token}")
+
+
+def once(ctx):
+    """Return whether the task has not been here, and is about to say something."""
+    if ctx.checkpoints.get("was here"):
+        return False
+    ctx.checkpoints["was here"] = True
+    at("signal begins")
+    return True
+
+
+def pause_from_outside(ctx):
+    dotflow_like.pause(ctx.workflow_id, storage=ORDER["storage"], reason="asked")
+    at("request is made")
+
+
+@task
+def again(ctx, given):
+    with work(ctx):
+        if once(ctx):
+            ctx.retry("once more", after=0.003)
+        return value(1 + given["number"], given)
+
+
+@task
+def skips(ctx):
+    with work(ctx):
+        ctx.skip("there is nothing to do")
+
+
+@task
+def pauses(ctx, given):
+    with work(ctx):
+        if once(ctx):
+            ctx.pause("go on")
+        return value(1 + given["number"], given)
+
+
+@task
+def asks(ctx, given):
+    with work(ctx):
+        if once(ctx):
+            pause_from_outside(ctx)
+            ctx.sleep(60)
+        return value(1 + given["number"], given)
+
+
+@task
+def ends(ctx):
+    with work(ctx):
+        if once(ctx):  # then the end of the run is refused, until somebody has heard of it
+            pause_from_outside(ctx)
+        ctx.finish("that is all")
+
+
+@task
+def never(ctx):
+    with work(ctx):
+        raise AssertionError("the run was finished before")
+
+
+def speaking(given):
+    walking = walk.bind(given=given)
+    repeated = again.bind(given=walking)
+    paused = pauses.bind(given=repeated).after(skipped := skips.after(repeated))
+    return [walking, repeated, skipped, paused, asks.bind(given=paused)]
+
+
+def to_the_end(last):
+    return [last, ended := ends.after(last), never.after(ended)]
+
+
 def tasks():
-    """Thirteen tasks and a map; or the first of each sort, with less to do."""
+    """A map and twenty other tasks; or a few of them, with less to do, or those that save and say something."""
     a, b, c = made("a"), made("b", large=True), made("c")
-    again = flaky.bind(given=a)
-    if ORDER["small"]:
-        return [a, b, again, made("last", b, again)]
+    retried = flaky.bind(given=a)
+    if ORDER["job"] == "small":
+        return [a, b, retried, made("last", b, retried)]
+    said = speaking(a)
+    if ORDER["job"] == "speaking":
+        return [a, *said, *to_the_end(made("last", said[-1]))]
     d, e = made("d", a, b), made("e", b, c)
     f, g, h = made("f", d), made("g", d, e, large=True), made("h", e)
     squares = square.bind(by=f).map(x=parts)
     i = made("total", g).with_options(name="i")
     j = gather.bind(given=i, squares=squares)
-    return [a, b, c, d, e, again, f, g, h, parts, squares, i, j, made("last", j, h)]
+    last = made("last", j, h, said[-1])
+    return [a, b, c, d, e, retried, f, g, h, parts, squares, i, j, *said, *to_the_end(last)]
 
 
 def prepared(each):
@@ -233,15 +343,35 @@ def main():
         watch_encoding()
     if ORDER["size"] is not None:
         die_at_a_size(ORDER["size"])
+    control.LOOK_EVERY = kernel.LOOK_EVERY = requests.LOOK_EVERY = (
+        0.01  # seconds, between two looks at what is asked
+    )
     at("run begins")
     if ORDER["over"]:
         warnings.simplefilter("ignore")  # that results are discarded
-    run = Manager(
+    run = start(ordered, resume=not ORDER["over"])
+    while run.status == "paused":
+        run = start(ordered)
+    at("run ends")
+    if ORDER["fails"] and run.status == "failed":
+        assert run.reason == "failed: last"
+        sys.exit(7)
+    run.raise_for_failure()
+    numbers = {
+        name: [each["number"] for each in result] if name == "square" else result["number"]
+        for name, result in run.results.items()
+        if name != "parts" and result is not None
+    }
+    (FOLDER / "told").write_text(json.dumps(numbers))
+
+
+def start(ordered, resume=True):
+    return Manager(
         ordered,
         workflow_id=None if ORDER["by_key"] else ORDER["name"],
         idempotency_key="key" if ORDER["by_key"] else None,
         storage=ORDER["storage"],
-        resume=not ORDER["over"],
+        resume=resume,
         mode=MODE,
         executor="thread" if ORDER["workers"] == "thread" else None,
         max_workers=2 if MODE == "parallel" else None,
@@ -253,17 +383,6 @@ def main():
             max_crashes=None,
         ),
     ).wait()
-    at("run ends")
-    if ORDER["fails"] and run.status == "failed":
-        assert run.reason == "failed: last"
-        sys.exit(7)
-    run.raise_for_failure()
-    numbers = {
-        name: [each["number"] for each in result] if name == "square" else result["number"]
-        for name, result in run.results.items()
-        if name != "parts"
-    }
-    (FOLDER / "told").write_text(json.dumps(numbers))
 
 
 main()

@@ -17,8 +17,9 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from crash_harness.processes import WAIT, Born, Moment, Nursery, is_alive
-from crash_harness.rows import Effect, Rows, check_attempt, check_origins
+from crash_harness.processes import Born, Moment, Nursery, wait_until_gone
+from crash_harness.rows import Effect, Rows, check_attempts, check_origins
+from crash_harness.saved import Saved
 
 from dotflow_like.model.records import RESULT
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus
@@ -36,10 +37,21 @@ FAILED = 7  # what a job exits with when its run has failed as it was told to
 
 NUMBERS = {
     "a": 1, "b": 1, "c": 1, "d": 3, "e": 3, "flaky": 2, "f": 4, "g": 7, "h": 4,
-    "square": [4, 16, 36, 64, 100], "i": 8, "gather": 228, "last": 233,
+    "square": [4, 16, 36, 64, 100], "i": 8, "gather": 228, "walk": 4, "again": 5, "pauses": 6, "asks": 7,
+    "last": 240,
 }  # fmt: skip
-KEYS = {*(NUMBERS.keys() - {"square"}), "parts", *(f"square[{at}]" for at in range(5))}
 SMALL = {"a": 1, "b": 1, "flaky": 2, "last": 4}
+SPEAKING = {"a": 1, "walk": 4, "again": 5, "pauses": 6, "asks": 7, "last": 8}
+JOBS = {"whole": NUMBERS, "small": SMALL, "speaking": SPEAKING}
+MORE = {"again", "pauses", "asks"}  # these say once that there is to be another attempt
+CAUSES = {
+    AttemptOutcome.RECOVERED,
+    AttemptOutcome.RETRIED,
+    AttemptOutcome.PAUSED,
+    "WorkerDied",
+    "ValueError",
+    "TaskCancelled",
+}
 
 
 class Lives:
@@ -104,7 +116,7 @@ class Life:
         mode: how it runs.
         nursery: where its processes come from.
         workers: how they begin in parallel mode: `fork`, `spawn`; or `thread`.
-        small: whether it has four tasks instead of fourteen.
+        job: what it does: the `whole` of it; `small`, four tasks; or `speaking`, those that save and send signals.
         pause: seconds each body works.
         by_key: whether its processes know it by an idempotency key, and leave its id to chance.
         store: a folder of a storage that other runs use at the same time. Default: its own.
@@ -119,7 +131,7 @@ class Life:
         nursery: Nursery,
         *,
         workers: str = "fork",
-        small: bool = False,
+        job: str = "whole",
         pause: float = 0,
         by_key: bool = False,
         store: Path | None = None,
@@ -141,12 +153,16 @@ class Life:
             "storage": self._place,
             "mode": mode,
             "workers": workers,
-            "small": small,
+            "job": job,
             "pause": pause,
             "by_key": by_key,
         }
-        self._keys = set(SMALL) if small else KEYS
-        self._told = SMALL if small else NUMBERS
+        self._told = JOBS[job]
+        self._speaks = job != "small"
+        self._keys = set(self._told) | ({"skips", "ends"} if self._speaks else set())
+        if job == "whole":
+            self._keys = (self._keys - {"square"}) | {"parts", *(f"square[{at}]" for at in range(5))}
+        self._saved = Saved()
         self._nursery = nursery
         self._by_key = by_key
         self._starts: list[str] = []
@@ -270,14 +286,18 @@ class Life:
             workflow_id = journal.find("workflow", "key") if self._by_key else self._name
             run = None if workflow_id is None else journal.run(workflow_id)
             if run is None:
-                return Rows(None, {}, {})
+                return Rows(None, {}, {}, {})
             tasks = journal.tasks(run.workflow_id, journal.task_keys(run.workflow_id))
             results = {
                 key: json.dumps(record.checkpoints[RESULT].value.load())
                 for key, record in tasks.items()
                 if RESULT in record.checkpoints
             }
-            return Rows(run, tasks, results)
+            saved = {
+                key: {name: each.value.load() for name, each in record.checkpoints.items() if name != RESULT}
+                for key, record in tasks.items()
+            }
+            return Rows(run, tasks, results, saved)
 
     @contextmanager
     def _journal(self) -> Iterator[Journal]:
@@ -315,13 +335,12 @@ class Life:
                 self.recorded[key] = rows.results[key]
                 self._effects_when_recorded[key] = counts[key]
         for key, record in rows.tasks.items():
-            assert [each.number for each in record.attempts] == list(range(1, len(record.attempts) + 1))
+            check_attempts(record.attempts)
             won = [each for each in record.attempts if each.outcome is AttemptOutcome.SUCCESS]
             valid = [each for each in won if each.generation == record.generation]
             assert len(valid) == (key in rows.results), record
             assert len({each.generation for each in won}) == len(won), record
-        for attempt in rows.attempts:
-            check_attempt(attempt)
+        self._saved.look(rows, self._lines("drawn"), self._lines("items"))
         self._check_fences(rows)
         fences = [each.fence for each in effects]
         assert fences == sorted(fences), "an orphan was at work when the run was taken over"
@@ -350,7 +369,8 @@ class Life:
         assert rows.run is not None
         assert rows.run.status is RunStatus.COMPLETED
         assert json.loads((self._folder / "told").read_text()) == self._told
-        assert rows.tasks.keys() == self._keys == rows.results.keys()
+        assert rows.tasks.keys() == self._keys
+        assert rows.results.keys() == self._keys - {"skips"}
         check_origins(rows)
         generations = {record.generation for record in rows.tasks.values()}
         assert len(generations) == 1 or self.kind == "files", "a part of the run was started over"
@@ -360,11 +380,12 @@ class Life:
         for key, record in rows.tasks.items():
             name = f"{rows.run.workflow_id}/{key}/g{record.generation}"
             *earlier, last = [each for each in record.attempts if each.generation == record.generation]
-            assert (last.status, last.outcome) == (AttemptStatus.COMPLETED, AttemptOutcome.SUCCESS)
+            ended = AttemptOutcome.SKIPPED if key == "skips" else AttemptOutcome.SUCCESS
+            assert last.outcome is ended, last
             failures = Counter(
                 each.error.exception if each.error is not None else each.outcome for each in earlier
             )
-            assert failures.keys() <= {AttemptOutcome.RECOVERED, "WorkerDied", "ValueError", "TaskCancelled"}
+            assert failures.keys() <= CAUSES
             assert failures[AttemptOutcome.RECOVERED] <= self.kills
             assert (
                 failures["WorkerDied"] <= 2 * self._workers_killed
@@ -372,18 +393,17 @@ class Life:
             failed = (key == "flaky") + (key == "last") * self._told_to_fail
             assert failures["ValueError"] <= failed
             assert failures["TaskCancelled"] <= self.kills  # by SIGTERM
+            assert failures[AttemptOutcome.RETRIED] <= (key == "again")
+            pauses = 3 if self._speaks else 0  # of `pauses` and `asks`, and what `ends` has asked
+            assert failures[AttemptOutcome.PAUSED] <= pauses + self.kills
             deaths = self.kills + 2 * self._workers_killed + failed
-            assert 1 <= effects[key, name] <= 1 + deaths
+            assert 1 <= effects[key, name] <= 1 + deaths + (key in MORE)
             assert (self._folder / "keyed" / name.replace("/", " ")).exists()
         names = [f"{rows.run.workflow_id} {key} g{number}" for key in self._keys for number in (1, 2)]
         assert {each.name for each in (self._folder / "keyed").iterdir()} <= set(names)
         called = Counter(self._lines("called"))
         assert all(count <= max(generations) for count in called.values()), "a callback was called again"
-        self._wait_until_all_are_gone()
-
-    def _wait_until_all_are_gone(self) -> None:
-        pids = {each.pid for each in self._effects()}
-        deadline = time.monotonic() + WAIT
-        while pids := {pid for pid in pids if is_alive(pid)}:
-            assert time.monotonic() < deadline, f"processes {pids} outlived their run"
-            time.sleep(0.01)
+        if self._speaks:
+            deaths = self.kills + 2 * self._workers_killed
+            self._saved.check_the_end(rows, self._lines("drawn"), self._lines("items"), deaths)
+        wait_until_gone({each.pid for each in self._effects()})

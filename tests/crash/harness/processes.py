@@ -168,6 +168,14 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def wait_until_gone(pids: set[int]) -> None:
+    """Wait until processes have ended; fail if they do not."""
+    deadline = time.monotonic() + WAIT
+    while pids := {pid for pid in pids if is_alive(pid)}:
+        assert time.monotonic() < deadline, f"processes {pids} outlived their run"
+        time.sleep(0.01)
+
+
 def _wait_for_end(pid: int, seconds: float) -> None:
     """Wait until a process has ended, or for so long; or a little."""
     if not hasattr(os, "pidfd_open"):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from dotflow_like.model.records import Attempt, RunRecord, TaskRecord
-from dotflow_like.model.status import AttemptStatus
+from dotflow_like.model.status import AttemptOutcome, AttemptStatus
 
 
 class Effect(NamedTuple):
@@ -20,11 +21,12 @@ class Effect(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What the journal holds."""
+    """What the journal holds; `saved` is what bodies have saved, by task and name."""
 
     run: RunRecord | None
     tasks: dict[str, TaskRecord]
     results: dict[str, str]
+    saved: dict[str, dict[str, Any]]
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -34,14 +36,23 @@ class Rows(NamedTuple):
 
 def check_origins(rows: Rows) -> None:
     """See that each result was made of those that are there."""
-    values = [json.loads(each) for key, each in rows.results.items() if key != "parts"]
+    values = [value for each in rows.results.values() if isinstance(value := json.loads(each), dict)]
     tokens = {each["token"] for each in values}
     for each in values:
         assert tokens.issuperset(each["of"]), "a result was made of one that is no more"
 
 
-def check_attempt(attempt: Attempt) -> None:
-    """See that the row of an attempt makes sense in itself."""
+def check_attempts(attempts: tuple[Attempt, ...]) -> None:
+    """See that the rows of a task make sense: what is done, or skipped, does not begin again."""
+    assert [each.number for each in attempts] == list(range(1, len(attempts) + 1)), attempts
+    for attempt, following in pairwise(attempts):
+        is_over = attempt.outcome in (AttemptOutcome.SUCCESS, AttemptOutcome.SKIPPED)
+        assert not is_over or attempt.generation < following.generation, attempts
+    for attempt in attempts:
+        _check_attempt(attempt)
+
+
+def _check_attempt(attempt: Attempt) -> None:
     closed = attempt.finished_at is not None
     assert closed == (attempt.status not in (AttemptStatus.SCHEDULED, AttemptStatus.RUNNING)), attempt
     assert closed == (attempt.outcome is not None), attempt
