@@ -175,12 +175,12 @@ class Gate:
             self._let_in()
 
     def _wait(self, call: Body, *, stays: bool) -> None:
-        mine = threading.Event()
         with self._lock:
             self._check(call)
             if self._is_free(stays=stays):
                 self._take(call, stays=stays, thread=threading.get_ident())
                 return
+            mine = threading.Event()
             waiting = _Waiting(call, stays, mine.set, elsewhere=False)
             self._queue.append(waiting)
         while not mine.wait(_LOOK_EVERY):

@@ -8,12 +8,13 @@ from dotflow_like.execute.attempts import is_scheduled, opened
 from dotflow_like.execute.call import Call
 from dotflow_like.execute.control import Control
 from dotflow_like.execute.items import items_of
-from dotflow_like.execute.tasks import Tasks
+from dotflow_like.execute.tasks import Tasks, was_left
 from dotflow_like.execute.turn import Turn
 from dotflow_like.execute.work import Work
+from dotflow_like.model.metadata import SIGNAL_REASON
 from dotflow_like.model.records import RESULT, Reference, TaskError
 from dotflow_like.model.status import TaskStatus
-from dotflow_like.plan.resume import Decision
+from dotflow_like.plan.resume import Decision, units
 from dotflow_like.record.journal import Journal
 from dotflow_like.report.events import TaskRestored, TaskSkipped, TaskStarted
 from dotflow_like.report.result import TaskRun
@@ -65,10 +66,11 @@ class Opening:
         for run in done:
             if run.status is TaskStatus.SKIPPED:
                 self._tasks.skip_needing(run)
-        work.readiness.begin(tasks)
         if plan.finished:
-            work.finished = work.halted = True
-            self._tasks.skip_the_rest()
+            for run in tasks:
+                if run.status is _PENDING and not self._goes_on(run):
+                    self._tasks.skip_unbegun(run)
+        work.readiness.begin(tasks)
 
     def open_ready(self, slots: int) -> None:
         """Open the next attempts of what is ready, up to so many calls under way."""
@@ -139,7 +141,11 @@ class Opening:
             item._map = run
             run.items.append(item)
             work.runs[each.key] = item
-            if not self._restored(item, items.decisions):
+            if self._restored(item, items.decisions):
+                continue
+            if plan.finished and not self._goes_on(item):
+                self._tasks.skip_unbegun(item)
+            else:
                 pending.append(item)
         if pending or not items.nodes:
             run.status = _RUNNING
@@ -148,6 +154,13 @@ class Opening:
         if not pending:
             run.restored = bool(items.nodes)
             self._tasks.end_map(run)
+
+    def _goes_on(self, run: TaskRun) -> bool:
+        """Return whether a task of a run that is finished is seen to: it was left in its middle, or is discarded."""
+        if run._node.is_map:  # its items say
+            return any(unit.key in self._work.records for unit in units(run._node))
+        last = run._last
+        return last is not None and (was_left(last) or last.generation != run._generation)
 
     def _restored(self, run: TaskRun, decisions: Mapping[str, Decision]) -> bool:
         """Take over what is recorded of a task; return whether that is all there is to do."""
@@ -168,5 +181,6 @@ class Opening:
             self._turn.announce(TaskSkipped, run)
         else:
             run.status, run._value = TaskStatus.COMPLETED, checkpoints[RESULT].value
+            run.reason = attempts[-1].metadata.get(SIGNAL_REASON)  # of one that has finished the run
             self._turn.announce(TaskRestored, run)
         return True

@@ -13,14 +13,14 @@ from dotflow_like.execute.verdict import verdict
 from dotflow_like.execute.work import Work
 from dotflow_like.model.context import TaskContext
 from dotflow_like.model.metadata import SIGNAL, SIGNAL_REASON
-from dotflow_like.model.records import RESULT, Checkpoint, TaskError, made
+from dotflow_like.model.records import RESULT, Attempt, Checkpoint, TaskError, made
 from dotflow_like.model.signals import Cancel, Finish, Pause, Retry, Signal, Skip
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus, TaskStatus
 from dotflow_like.record.journal import Encoded, Journal
 from dotflow_like.report.events import TaskEnded, TaskRestored, TaskRetrying, TaskSkipped
 from dotflow_like.report.result import TaskRun
 
-__all__ = ["FINISHED", "Tasks"]
+__all__ = ["FINISHED", "Tasks", "was_left"]
 
 FINISHED = "finished"
 """The reason of a task that is skipped since another one said that the run is done."""
@@ -110,6 +110,8 @@ class Tasks:
             self._item_ended(run._map)
 
     def _signalled(self, run: TaskRun, call: Call, signal: Signal) -> None:
+        if isinstance(signal, Retry) and isinstance(call.stop_asked, Skip):
+            signal = call.stop_asked  # somebody outside wants no other attempt
         if isinstance(signal, Skip):
             self.skip(run, signal, worker=call.worker)
         elif isinstance(signal, Retry):
@@ -315,13 +317,17 @@ class Tasks:
         for task in self._work.view.tasks:
             for run in (*(task.items or ()), task):
                 last = run._last
-                if run.status is _PENDING and last is not None and last.outcome in _LEFT:
+                if run.status is _PENDING and last is not None and was_left(last):
                     self._work.again.append(run)
                 elif run.status is _PENDING:
-                    run.status, run.reason = _SKIPPED, FINISHED
-                    self._turn.announce(TaskSkipped, run)
+                    self.skip_unbegun(run)
                     if run._map is not None:
                         self._item_ended(run._map)
+
+    def skip_unbegun(self, run: TaskRun) -> None:
+        """Skip a task, or an item, whose turn does not come, since the run is done."""
+        run.status, run.reason = _SKIPPED, FINISHED
+        self._turn.announce(TaskSkipped, run)
 
     def _end(self, run: TaskRun, status: TaskStatus, reason: str | None) -> None:
         """End a task with its run, which stops."""
@@ -368,10 +374,15 @@ class Tasks:
         if any(item.reason == FINISHED for item in run.items):
             run.status, run.reason = _SKIPPED, FINISHED
             self._turn.announce(TaskEnded, run)
-            return
-        run.status = _COMPLETED
-        self._turn.announce(TaskRestored if run.restored else TaskEnded, run)
+        else:
+            run.status = _COMPLETED
+            self._turn.announce(TaskRestored if run.restored else TaskEnded, run)
         self._work.readiness.release(run)
+
+
+def was_left(last: Attempt) -> bool:
+    """Return whether a task was left in its middle: whatever ended the run, it is run on resume."""
+    return last.outcome in _LEFT
 
 
 def _stopped(stop: Stop | None) -> tuple[AttemptStatus, AttemptOutcome, TaskStatus]:

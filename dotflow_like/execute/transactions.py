@@ -91,6 +91,8 @@ class Transactions:
             return None
         if call.opened is not None:
             call.opened.break_off()
+            if call.opened.recorded is not None:
+                return call.opened.recorded
         from dotflow_like.record.sql_transaction import settled
 
         return settled(self._journal, call.attempt)

@@ -146,11 +146,13 @@ class Watch:
         statuses = {item.status for item in items}
         ended = row.status not in _OPEN
         run.restored = bool(items) and all(item.restored for item in items)
-        if statuses <= {_COMPLETED}:
+        if any(item.reason == FINISHED for item in items):
+            run.status, run.reason = _SKIPPED, FINISHED
+        elif statuses <= {_COMPLETED, _SKIPPED}:
             turn = (self._view._by_key[key].status for key in run._node.edges)
             done = statuses or all(status in (_COMPLETED, _FAILED, _SKIPPED) for status in turn)
             run.status = _COMPLETED if done else _PENDING
-        elif _FAILED in statuses and (ended or statuses <= {_COMPLETED, _FAILED}):
+        elif _FAILED in statuses and (ended or not statuses - {_COMPLETED, _FAILED, _SKIPPED}):
             run.status, run.reason = _FAILED, why_failed(items)
         elif ended:
             run.status = next((each for each in (_CANCELLED, _PAUSED) if each in statuses), _PENDING)

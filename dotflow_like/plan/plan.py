@@ -93,7 +93,7 @@ class Plan:
         decisions, warnings = decide(self.graph, records, self.identities, policies, workflow_id)
         all_restored = all(decision.restored for decision in decisions.values())
         finished = not all_restored and is_finished(decisions, records)
-        is_complete = completed and (finished or settled(self.graph, decisions))
+        is_complete = completed and settled(self.graph, decisions, finished=finished)
         return replace(
             self,
             records=records,

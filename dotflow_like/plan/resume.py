@@ -26,6 +26,7 @@ __all__ = [
     "is_skipped",
     "recorded_keys",
     "settled",
+    "units",
     "warnings_of",
 ]
 
@@ -60,7 +61,7 @@ def recorded_keys(graph: Graph) -> list[str]:
 
     Of a map over constants also the one after its last item: a record there says that it had more.
     """
-    keys = [unit.key for node in graph.values() for unit in _units(node)]
+    keys = [unit.key for node in graph.values() for unit in units(node)]
     return keys + [beyond(node) for node in graph.values() if node.items is not None]
 
 
@@ -105,7 +106,7 @@ def decide(
     decisions: dict[str, Decision] = {}
     find = records.get
     for node in graph.values():
-        for unit in _units(node) if node.is_map else (node,):
+        for unit in units(node) if node.is_map else (node,):
             key = unit.key
             today = node if unit is not node and node.items is None else unit
             decisions[key] = _decide(key, today, find(key), identities, policies, workflow_id)
@@ -119,7 +120,7 @@ def decide(
         if not discarded.isdisjoint(_keys(node, decisions))
     ]
     for key, origin in _downstream(graph, changed).items():
-        for unit in _units(graph[key]):
+        for unit in units(graph[key]):
             if not decisions[unit.key].discard:
                 reason = f"it reads what {origin!r} computes anew"
                 decisions[unit.key] = Decision(False, unit.key in records, reason)
@@ -180,7 +181,7 @@ def _decide_number(
     read = any(
         follower.edges[node.key] == Rule.NEEDS and decisions[unit.key].restored
         for follower in node.followers
-        for unit in _units(follower)
+        for unit in units(follower)
     )
     more = read and not all(
         decisions[item.key].restored or decisions[item.key].discard for item in node.items
@@ -232,13 +233,13 @@ def _completed(number: int) -> Decision:
     return Decision(True, False, f"completed by attempt {number}")
 
 
-def _units(node: Node) -> Iterable[Node]:
+def units(node: Node) -> Iterable[Node]:
     """Return what is recorded for a node: itself; of a map its items, of which the first stands for unknown ones."""
     return (node,) if not node.is_map else node.items if node.items is not None else (node.item(0, ()),)
 
 
 def _keys(node: Node, decisions: Mapping[str, Decision]) -> list[str]:
-    keys = [unit.key for unit in _units(node)]
+    keys = [unit.key for unit in units(node)]
     return [*keys, beyond(node)] if node.items is not None and beyond(node) in decisions else keys
 
 
@@ -307,14 +308,20 @@ def is_finished(decisions: Mapping[str, Decision], records: Mapping[str, TaskRec
     )
 
 
-def settled(graph: Graph, decisions: Mapping[str, Decision]) -> bool:
-    """Return whether nothing of a run is left to do: all is restored, skipped, or needs what was skipped."""
+def settled(graph: Graph, decisions: Mapping[str, Decision], *, finished: bool = False) -> bool:
+    """Return whether nothing of a run is left to do: all is restored, skipped, or needs what was skipped.
+
+    Of one that is finished: whether nothing is computed anew.
+    """
+    if finished:
+        read_first = any(node.is_map and node.items is None for node in graph.values())
+        return not read_first and not any(decision.discard for decision in decisions.values())
     without = {key for key, decision in decisions.items() if decision.skipped and key in graph}
     todo = list(without)
     while todo:
-        for follower in graph[todo.pop()].followers:
-            needed = any(follower.edges.get(key) == Rule.NEEDS for key in without)
-            if needed and follower.key not in without:
+        needed = todo.pop()
+        for follower in graph[needed].followers:
+            if follower.edges[needed] == Rule.NEEDS and follower.key not in without:
                 without.add(follower.key)
                 todo.append(follower.key)
     return all(
@@ -322,7 +329,7 @@ def settled(graph: Graph, decisions: Mapping[str, Decision]) -> bool:
         # what a map over a result has to run is known only when that is read
         or (
             not (node.is_map and node.items is None)
-            and all(decisions[unit.key].restored or decisions[unit.key].skipped for unit in _units(node))
+            and all(decisions[unit.key].restored or decisions[unit.key].skipped for unit in units(node))
         )
         for node in graph.values()
     )

@@ -105,6 +105,7 @@ class Transaction:
         connection: for the body.
         journal: what it sees of the journal, and can add to it.
         grant: the same.
+        recorded: the attempt as it was committed; None if it was not, or nobody knows.
 
     Raises:
         ClaimLost: somebody else has claimed the run.
@@ -116,6 +117,7 @@ class Transaction:
     def __init__(self, grant: Grant, codec: Codec) -> None:
         self.grant = grant
         self._ending = threading.RLock()
+        self.recorded: Attempt | None = None
         self._is_over = False
         self._is_left = False
         self._lock = FileLock(os.path.join(grant.locks, "writing"))
@@ -158,6 +160,7 @@ class Transaction:
                 self.journal.commit(grant.claim, [attempt, checkpoint])
                 with connection.trusted() as cursor:
                     cursor.execute("COMMIT")
+                self.recorded = attempt
             except (sqlite3.Error, OSError) as error:
                 raise failure("write", grant.path, error, PATIENCE) from error
             finally:

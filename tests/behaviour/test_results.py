@@ -9,11 +9,12 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dotflow_like import Manager, RunFailed, RunStatus, TaskFailure, TaskRun, Workflow, task
+from dotflow_like import Manager, RunFailed, RunStatus, TaskContext, TaskFailure, TaskRun, Workflow, task
 from dotflow_like.testing import run_inline
 
 RunIn = Callable[..., Manager]
@@ -325,6 +326,33 @@ def test_a_run_and_its_results_are_gone_as_soon_as_nobody_has_it(run_in: Callabl
         length = task(lambda data: len(data), name="length", timeout=60).bind(data=first)
         made = run_in([first, length, items])
         return weakref.ref(made.raise_for_failure())
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert run()() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("word", ["skip", "retry", "pause"])
+@pytest.mark.parametrize("storage", ["memory", "sqlite"])
+def test_so_they_are_when_bodies_have_saved_something_and_sent_signals(
+    word: str, storage: str, run_in: Callable[..., Manager], tmp_path: Path
+) -> None:
+    def saves(ctx: TaskContext) -> int:
+        for _ in ctx.iterate([1, 2]):
+            ctx.step("step", int)
+        return 1
+
+    def signals(ctx: TaskContext) -> None:
+        for _ in ctx.iterate([1, 2]):
+            if ctx.attempt.number == 1:
+                getattr(ctx, word)()
+
+    def run() -> weakref.ref[Manager]:
+        kept = {} if storage == "memory" else {"storage": f"sqlite:///{tmp_path}/runs.db"}
+        return weakref.ref(run_in([task(saves, name="saves"), task(signals, name="says")], **kept))
 
     gc.collect()
     gc.disable()

@@ -668,6 +668,58 @@ def test_a_retry_beside_it_is_not_granted_any_more(after: float, until: Callable
     assert len([each for each in run[beside].attempts if each.started_at]) == 1
 
 
+def test_maps_that_were_complete_when_a_task_finished_the_run_are_restored() -> None:
+    numbers = task(lambda: [1, 2, 3], name="numbers")
+    constants = task(lambda x: x, name="constants").map(x=[4, 5])
+    results = task(lambda x, ctx: ctx.skip() if x == 2 else x, name="results").map(x=numbers)
+    finishes = task(lambda ctx: ctx.finish("enough"), name="finishes")
+    later = task(lambda x: x, name="later").map(x=[6])
+    workflow, storage = Workflow([numbers, constants, results, finishes, later]), MemoryStorage()
+    first = workflow.run(storage=storage, idempotency_key="k")
+    seen = [(each.status, each.reason, each.result) for each in first.tasks]
+    assert [status for status, _, _ in seen] == [*["completed"] * 4, "skipped"]
+    assert first[results].result == [1, None, 3]
+    again = workflow.run(storage=storage, workflow_id=first.workflow_id, resume=True)
+    view = workflow.run(storage=storage, idempotency_key="k")
+    assert again.status == view.status == "completed"
+    for run in (again, view):
+        assert [(each.status, each.reason, each.result) for each in run.tasks] == seen
+        assert run.attempts == first.attempts
+
+
+@pytest.mark.parametrize("mapped", [False, True], ids=["task", "map"])
+def test_what_is_reset_in_a_finished_run_is_computed_anew_and_nothing_else(mapped: bool) -> None:
+    ran: list[str] = []
+
+    def run_with(factor: int, **options: Any) -> Manager:
+        def body(x: int, factor: int) -> int:
+            ran.append("computes")
+            return x * factor
+
+        computes = task(body, name="computes", version="1").bind(factor=factor)
+        computes = computes.map(x=[1, 2]) if mapped else computes.bind(x=1)
+        before = task(lambda: None, name="before", version="1")  # meanwhile the items have their turn
+        finishes = task(lambda ctx: ctx.finish(), name="finishes", version="1").after(before)
+        later = task(lambda: ran.append("later"), name="later").after(finishes)
+        return Manager(
+            [computes, before, finishes, later],
+            mode="parallel",
+            executor="inline",
+            storage=storage,
+            workflow_id="w",
+            **options,
+        )
+
+    storage = MemoryStorage()
+    run_with(1)
+    ran.clear()
+    run = run_with(3, resume=True, on_input_change="reset")
+    assert run.status == "completed"
+    assert [each.status for each in run.tasks] == [*["completed"] * 3, "skipped"]
+    assert run["computes"].result == ([3, 6] if mapped else 3)
+    assert ran == (["computes"] * 2 if mapped else ["computes"])
+
+
 def test_an_item_that_finishes_ends_the_whole_run() -> None:
     def body(x: int, ctx: TaskContext) -> int:
         if x == 2:

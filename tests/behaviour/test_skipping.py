@@ -134,6 +134,26 @@ def test_what_a_body_returns_that_does_not_look_is_its_result(
     assert (run.status, run["it"].status, run["it"].result) == ("completed", "completed", "done")
 
 
+def test_a_body_that_does_not_look_and_wants_another_attempt_is_skipped(
+    storage: str, way: dict[str, Any], tmp_path: Path, until: Callable[..., None]
+) -> None:
+    def it(ctx: TaskContext, begun: str, asked: str) -> None:
+        Path(begun).touch()
+        until(Path(asked).exists, "the request")
+        ctx.retry()
+
+    begun, asked = tmp_path / "begun", tmp_path / "asked"
+    tasks = [task(it).bind(begun=str(begun), asked=str(asked)), task(lambda: 1, name="later")]
+    run = Workflow(tasks).start(storage=storage, workflow_id="w", **way)
+    until(begun.exists, "the body")
+    assert dotflow_like.skip("w", "it", storage=storage, reason="no more") is True
+    until(lambda: journal_of(storage).asked("w") is None, "the answer")
+    asked.touch()
+    run.wait(30)
+    assert (run.status, run["it"].status, run["it"].reason) == ("completed", "skipped", "no more")
+    assert len(run["it"].attempts) == 1
+
+
 def test_one_item_of_a_map_is_skipped(storage: str, until: Callable[..., None]) -> None:
     def body(x: int, ctx: TaskContext) -> int:
         if x == 2:

@@ -1,11 +1,11 @@
 """A process dies at each single step of a run in turn, and the next one goes on with what is recorded.
 
-The steps, all of a process that is at work in tests/crash/job.py:
+The steps, all of a process that is at work in tests/crash/harness/job.py:
 
 - each statement of SQL: before it begins, so a transaction is left before, between and after its statements;
 - each touch of a file: before it is opened, locked, renamed, ...; with files as storage that is around each write;
 - the size of a file: in the middle of the write that makes it larger;
-- places in the program: around encodings, bodies, callbacks.
+- places in the program: around encodings, bodies, callbacks; in bodies around items, steps, and what they say.
 
 A test that fails has printed the command that starts each process of its last run. `CRASH_SEED=...` replays what is
 chosen at random; the output names the seed.
@@ -27,12 +27,35 @@ PLACES = [
     "run begins", "body begins", "body ends", "encoding begins", "encoding ends", "callback begins", "callback ends",
     "on_success", "run ends",
 ]  # fmt: skip
+SPOKEN = [  # places in bodies that save something, or say what shall happen next
+    "item begins", "step begins", "step ends", "step is kept", "item ends", "signal begins", "request is made",
+]  # fmt: skip
+STATEMENTS = [
+    "PRAGMA", "CREATE", "INSERT schema_version", "BEGIN", "COMMIT", "SELECT", "INSERT workflow_runs",
+    "UPDATE workflow_runs", "INSERT task_attempts", "UPDATE task_attempts", "INSERT checkpoints", "DELETE checkpoints",
+    "UPDATE workflow_runs request",
+]  # fmt: skip
+TOUCHES = {
+    "files": [
+        "fcntl.flock",
+        "open",
+        "os.fsync",
+        "os.mkdir",
+        "os.remove",
+        "os.rename",
+        "os.scandir",
+        "os.write",
+    ],
+    "sqlite": ["fcntl.flock", "open", "os.mkdir", "os.write", "sqlite3.connect"],
+}
 MOST = 2000  # steps of a run, and more than it has
 
 
-def sweep(lives: Any, place: str, storage: str, mode: str, every: int = 1, **options: Any) -> None:
+def sweep(
+    lives: Any, place: str, storage: str, mode: str, every: int = 1, first: int = 1, **options: Any
+) -> None:
     """One life for each step: its process dies there, and the next one completes the run."""
-    for number in range(1, MOST, every):
+    for number in range(first, MOST, every):
         life = lives.new(storage, mode, **options)
         if life.start(place=place, number=number):
             return
@@ -59,25 +82,28 @@ def seeded() -> random.Random:
     return random.Random(seed)
 
 
-def check_statements(lives: Any) -> None:
-    """See that each sort of write was interrupted: opening, migrating, claiming, starting, ending, and the rest."""
-    deaths = {way.removeprefix("statement: ") for way, _ in lives.deaths()}
-    assert deaths >= {
-        "PRAGMA", "CREATE", "INSERT schema_version", "BEGIN", "COMMIT", "SELECT", "INSERT workflow_runs",
-        "UPDATE workflow_runs", "INSERT task_attempts", "UPDATE task_attempts",
-    }  # fmt: skip
+@pytest.mark.parametrize("kind", ["files", "sqlite"])
+def test_the_run_goes_on_after_a_death_at_each_sort_of_step(lives: Any, kind: str) -> None:
+    places = [f"touch: {each}" for each in TOUCHES[kind]]
+    if kind == "sqlite":
+        places += [f"statement: {each}" for each in STATEMENTS]
+    for place in places:
+        life = lives.new(f"{kind} full", "sequential", job="speaking")
+        assert not life.start(place=place), f"the harness does not reach {place}"
+        assert life.start(place=place, number=2) or life.start()
+    assert {way for way, _ in lives.deaths()} == set(places)
 
 
 def test_the_run_goes_on_after_a_death_at_any_statement(lives: Any) -> None:
-    sweep(lives, "statement", "sqlite process", "sequential", job="small")
-    check_statements(lives)
+    sweep(lives, "statement", "sqlite process", "sequential", every=2, job="small")
+    sweep(lives, "statement", "sqlite process", "sequential", every=12, job="speaking")
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("storage", BOTH)
 def test_the_run_goes_on_after_deaths_at_one_step_after_another(lives: Any, storage: str, mode: str) -> None:
     for place in steps(storage):
-        ascent(lives, place, storage, mode, job="small")
+        ascent(lives, place, storage, mode, job="speaking" if mode == "parallel" else "small")
 
 
 @pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
@@ -85,15 +111,17 @@ def test_the_run_goes_on_after_deaths_at_one_step_after_another(lives: Any, stor
 def test_the_run_goes_on_after_a_death_at_a_place(lives: Any, storage: str, mode: str) -> None:
     for place in PLACES:
         ascent(lives, place, storage, mode, job="small")
-    assert {way for way, _ in lives.deaths()} == set(PLACES)
+    for place in SPOKEN:
+        ascent(lives, place, storage, mode, job="speaking")
+    assert {way for way, _ in lives.deaths()} == {*PLACES, *SPOKEN}
 
 
 @pytest.mark.parametrize("workers", ["fork", "spawn"])
 @pytest.mark.parametrize("storage", BOTH)
 def test_the_run_goes_on_when_a_worker_alone_dies(lives: Any, storage: str, workers: str) -> None:
-    places = ["body begins", "body ends", "encoding begins", "encoding ends"]
-    for place in places[:: 1 if workers == "fork" else 2]:
-        life = lives.new(storage, "parallel", workers=workers, job="small")
+    places = ["body begins", "body ends", "encoding begins", "encoding ends", *SPOKEN]
+    for place in places[:: 1 if workers == "fork" else 3]:
+        life = lives.new(storage, "parallel", workers=workers, job="speaking")
         assert life.start(place=place, who="worker")
         assert life.deaths == [f"{place}, in a worker alone"]
 
@@ -162,25 +190,30 @@ def test_a_run_that_dies_while_it_starts_over_ends_consistent(lives: Any, storag
 
 
 @pytest.mark.crash
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("storage", ["files full", "sqlite full"])
 def test_the_run_goes_on_after_a_death_at_every_step(lives: Any, storage: str, mode: str) -> None:
+    first = 1 + 2 * MODES.index(mode)
     for place in steps(storage):
         sweep(lives, place, storage, mode, job="small")
-        sweep(lives, place, storage, mode, every=8)
-    if storage == "sqlite full":
-        check_statements(lives)
+        sweep(lives, place, storage, mode, every=8, first=first, job="speaking")
+        sweep(lives, place, storage, mode, every=24, first=3 * first)
 
 
 @pytest.mark.crash
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("storage", BOTH)
 def test_the_run_goes_on_after_a_death_at_every_place(lives: Any, storage: str, mode: str) -> None:
     for place in PLACES:
         sweep(lives, place, storage, mode, job="small")
+    for place in SPOKEN:
+        sweep(lives, place, storage, mode, job="speaking")
 
 
 @pytest.mark.crash
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("storage", STORAGES)
 def test_the_run_goes_on_after_deaths_at_random_steps(lives: Any, storage: str, mode: str) -> None:
@@ -188,13 +221,14 @@ def test_the_run_goes_on_after_deaths_at_random_steps(lives: Any, storage: str, 
     while lives.kills < 40:
         life = lives.new(storage, mode)
         while not life.start(
-            place=chance.choice([*steps(storage), *steps(storage), *PLACES]),
+            place=chance.choice([*steps(storage), *steps(storage), *PLACES, *SPOKEN]),
             number=chance.randrange(1, chance.choice([5, 20, 100])),
         ):
             pass
 
 
 @pytest.mark.crash
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", ["sequential", "background"])
 @pytest.mark.parametrize("storage", STORAGES)
 def test_the_run_goes_on_after_deaths_in_the_middle_of_writes(lives: Any, storage: str, mode: str) -> None:
@@ -202,6 +236,7 @@ def test_the_run_goes_on_after_deaths_in_the_middle_of_writes(lives: Any, storag
 
 
 @pytest.mark.crash
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("storage", BOTH)
 def test_a_run_that_dies_while_it_fails_or_starts_over_goes_on_in_every_mode(

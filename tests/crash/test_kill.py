@@ -83,6 +83,7 @@ def test_runs_beside_one_that_is_killed_notice_nothing(lives: Any, storage: str,
 
 
 @pytest.mark.crash
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("storage", STORAGES)
 def test_runs_beside_one_that_is_killed_many_times_notice_nothing(
@@ -92,6 +93,7 @@ def test_runs_beside_one_that_is_killed_many_times_notice_nothing(
 
 
 @pytest.mark.crash
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("storage", STORAGES)
 def test_what_is_recorded_survives_many_kills(lives: Any, storage: str, mode: str) -> None:
@@ -99,6 +101,7 @@ def test_what_is_recorded_survives_many_kills(lives: Any, storage: str, mode: st
 
 
 @pytest.mark.crash
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("storage", ["files process", "sqlite process"])
 def test_what_is_recorded_survives_kills_of_processes_that_start(lives: Any, storage: str, mode: str) -> None:

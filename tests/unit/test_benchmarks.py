@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import durable
+from benchmarks import bodies, durable, saving, steering
 from benchmarks.__main__ import table
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.durable import FLOOR
@@ -20,7 +20,8 @@ TINY = BENCHMARKS["parallel-tiny"]
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_ours_gives_a_number(name):
-    taken = samples(BENCHMARKS[name], OURS, min(BENCHMARKS[name].size, 30), repeat=1)
+    few = 1 if name == "cancel-latency" else 30
+    taken = samples(BENCHMARKS[name], OURS, min(BENCHMARKS[name].size, few), repeat=1)
     assert isinstance(taken.median, float)
     assert len(taken.samples) == len(taken.bare) == 1
 
@@ -111,6 +112,31 @@ def test_a_target_of_so_many_times_the_floor_is_met_by_the_ratio(steady, verdict
 @pytest.mark.parametrize("floor", [durable.floor("full"), durable.floor("process"), durable.executor_rows])
 def test_a_floor_of_durable_tasks_commits_a_row_per_task(floor):
     assert timed(floor, 5) > 0
+
+
+@pytest.mark.parametrize(
+    "contestant",
+    [
+        saving.both_rows,
+        saving.beside,
+        saving.in_one_task(bodies.iterate, "full", isolate=True),
+        saving.in_one_task(bodies.steps, "full", isolate=True),
+    ],
+)
+def test_what_saving_is_measured_beside_does_the_same(contestant):
+    assert timed(contestant, 5) > 0
+
+
+@pytest.mark.parametrize("body", [bodies.sleeps, bodies.goes_on])
+def test_a_run_whose_body_waits_is_cancelled_long_before_it_would_end(body):
+    assert 0 < durable.returned(steering.cancelled(body, 1), 1) < 30
+
+
+def test_without_a_target_there_is_no_verdict():
+    figures = {OURS: Figures([3.0], [0.1]), FLOOR: Figures([1.5], [0.1])}
+    _, ours, floor = table(BENCHMARKS["iterate"], figures, 0.1).splitlines()
+    assert ours.split() == [OURS, "3.0", "3.0", "3.0", "-", "-"]
+    assert floor.endswith("0.500 x")
 
 
 @pytest.mark.parametrize(("quantile", "expected"), [(0.5, 50), (0.99, 99), (1, 100)])

@@ -38,7 +38,9 @@ LARGE = "x" * 70_000
 
 def at(place, about_to=""):
     """Die here, if that is the order."""
-    if DEATH is None or DEATH[0] != place or (DEATH[2] == "worker" and os.getpid() == MAIN):
+    if DEATH is None or DEATH[0] not in (place, f"{place}: {about_to}"):
+        return
+    if DEATH[2] == "worker" and os.getpid() == MAIN:
         return
     DEATH[1] -= 1
     if DEATH[1] == 0:
@@ -135,11 +137,11 @@ def walk(ctx, given):
         for item in ctx.iterate([1, 2, 3]):
             at("item begins")
             _, token = ctx.step("draw", draw, ctx.attempt, item)
+            note("items", ctx.attempt, item, token)
             at("step is kept")
             kept = dict(ctx.checkpoints.get("kept", []))
             ctx.checkpoints["kept"] = [*{**kept, item: token}.items()]
             ctx.checkpoints["at"] = item
-            note("items", ctx.attempt, item, token)
             at("item ends")
         ctx.checkpoints.pop("at", None)
         return value(given["number"] + len(ctx.checkpoints["kept"]), given)
@@ -262,10 +264,14 @@ TABLES = {"checkpoints", "schema_version", "task_attempts", "workflow_runs"}
 
 
 def short(statement):
+    """Return what a statement does, and to which table: `UPDATE task_attempts`."""
     words = statement.split()
-    return " ".join(
-        [words[0], *(word for word in words[:5] if words[0] in ("INSERT", "UPDATE") and word in TABLES)]
+    told = (
+        [word for word in words[:5] if word in TABLES] if words[0] in ("INSERT", "UPDATE", "DELETE") else []
     )
+    if words[0] == "UPDATE" and words[3] == "request":
+        told.append("request")
+    return " ".join([words[0], *told])
 
 
 class Traced(sqlite3.Connection):

@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from crash_harness.expected import CAUSES, JOBS, MORE
 from crash_harness.processes import Born, Moment, Nursery, wait_until_gone
 from crash_harness.rows import Effect, Rows, check_attempts, check_origins
 from crash_harness.saved import Saved
@@ -34,24 +35,6 @@ from dotflow_like.record.storage.urls import open_place
 JOB = str(Path(__file__).with_name("job.py"))
 KILLED = (-signal.SIGKILL, -signal.SIGXFSZ, -signal.SIGTERM, 128 + signal.SIGTERM)
 FAILED = 7  # what a job exits with when its run has failed as it was told to
-
-NUMBERS = {
-    "a": 1, "b": 1, "c": 1, "d": 3, "e": 3, "flaky": 2, "f": 4, "g": 7, "h": 4,
-    "square": [4, 16, 36, 64, 100], "i": 8, "gather": 228, "walk": 4, "again": 5, "pauses": 6, "asks": 7,
-    "last": 240,
-}  # fmt: skip
-SMALL = {"a": 1, "b": 1, "flaky": 2, "last": 4}
-SPEAKING = {"a": 1, "walk": 4, "again": 5, "pauses": 6, "asks": 7, "last": 8}
-JOBS = {"whole": NUMBERS, "small": SMALL, "speaking": SPEAKING}
-MORE = {"again", "pauses", "asks"}  # these say once that there is to be another attempt
-CAUSES = {
-    AttemptOutcome.RECOVERED,
-    AttemptOutcome.RETRIED,
-    AttemptOutcome.PAUSED,
-    "WorkerDied",
-    "ValueError",
-    "TaskCancelled",
-}
 
 
 class Lives:
@@ -190,7 +173,8 @@ class Life:
 
         Args:
             moment: when to kill it.
-            place: where it dies by itself: `statement`, `touch`, `encoding begins`, ...; see `job.py`.
+            place: where it dies by itself: `statement`, `statement: BEGIN`, `touch`, `encoding begins`, ...; see
+                `job.py`.
             number: at the how many-th time it comes there.
             who: what dies there: the `run`, or a `worker`, of which the run makes another one.
             size: it dies when a file wants to grow larger than so many bytes.
@@ -286,7 +270,7 @@ class Life:
             workflow_id = journal.find("workflow", "key") if self._by_key else self._name
             run = None if workflow_id is None else journal.run(workflow_id)
             if run is None:
-                return Rows(None, {}, {}, {})
+                return Rows(None, {}, {}, {}, None)
             tasks = journal.tasks(run.workflow_id, journal.task_keys(run.workflow_id))
             results = {
                 key: json.dumps(record.checkpoints[RESULT].value.load())
@@ -297,7 +281,7 @@ class Life:
                 key: {name: each.value.load() for name, each in record.checkpoints.items() if name != RESULT}
                 for key, record in tasks.items()
             }
-            return Rows(run, tasks, results, saved)
+            return Rows(run, tasks, results, saved, journal.asked(run.workflow_id))
 
     @contextmanager
     def _journal(self) -> Iterator[Journal]:
@@ -368,6 +352,7 @@ class Life:
     def _check_the_end(self, rows: Rows) -> None:
         assert rows.run is not None
         assert rows.run.status is RunStatus.COMPLETED
+        assert rows.asked is None, "a request outlives the run"
         assert json.loads((self._folder / "told").read_text()) == self._told
         assert rows.tasks.keys() == self._keys
         assert rows.results.keys() == self._keys - {"skips"}

@@ -6,7 +6,7 @@ import json
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from dotflow_like.model.records import Attempt, RunRecord, TaskRecord
+from dotflow_like.model.records import Attempt, Request, RunRecord, TaskRecord
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus
 
 
@@ -21,12 +21,21 @@ class Effect(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What the journal holds; `saved` is what bodies have saved, by task and name."""
+    """What the journal holds.
+
+    Attributes:
+        run: the run.
+        tasks: its tasks, by key.
+        results: what they have returned, as JSON.
+        saved: what their bodies have saved, by name.
+        asked: what is asked of the run from outside.
+    """
 
     run: RunRecord | None
     tasks: dict[str, TaskRecord]
     results: dict[str, str]
     saved: dict[str, dict[str, Any]]
+    asked: Request | None
 
     @property
     def attempts(self) -> list[Attempt]:

@@ -45,9 +45,9 @@ class Saved:
                 self._done.setdefault(key, counts[key])
         for key, token in self._drawn.items():
             assert tokens[key] == token, f"the step of item {key[1]} was called again after it was recorded"
-        for each in items:
-            token = self._drawn.get((each.generation, each.item), each.token)
-            assert each.token == token, f"item {each.item} was not given what its step has recorded"
+        for each in items:  # whoever is given it, it is kept
+            token = tokens[each.generation, each.item]
+            assert each.token == token, f"the step of item {each.item} was called again after it was recorded"
         for key, count in self._done.items():
             assert counts[key] == count > 0, f"item {key[1]} was lost, or done again after it was recorded"
 
