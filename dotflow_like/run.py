@@ -105,4 +105,4 @@ class Run(RunView):
         if self._watch is not None:
             return self._watch.ask(signal)
         status = RunStatus.CANCELLED if isinstance(signal, Cancel) else RunStatus.PAUSED
-        return self._control.ask(Stop(status, signal.reason or status))
+        return self._control.ask(Stop(status, signal.reason or str(status)))

@@ -110,7 +110,12 @@ class Stopping:
         ):
             self._tasks.skip_waiting(found, signal)
             return
-        what = "no one task waits" if request.task_id is None else f"task {request.task_id!r} does not wait"
+        if request.task_id is None:
+            what = "no one task waits"
+        elif found is not None and found._node.is_map:
+            what = f"task {request.task_id!r} is a map, of which an item can be skipped, as '{request.task_id}[0]'"
+        else:
+            what = f"task {request.task_id!r} does not wait"
         warn(
             f"skip, asked by {request.by}, changes nothing: {what} in run {work.view.workflow_id}",
             in_run=True,

@@ -230,9 +230,10 @@ def _status(last: Attempt, own: list[Attempt], generation: int, row: RunRecord) 
         return _PENDING  # its turn has not come yet since the run was resumed
     if status is AttemptStatus.RUNNING:
         return _RUNNING
-    if outcome is AttemptOutcome.PAUSED or last.metadata.get(SIGNAL) == Pause.word:
+    says = last.metadata.get(SIGNAL)
+    if outcome is AttemptOutcome.PAUSED or (status is AttemptStatus.FAILED and says == Pause.word):
         return _PAUSED
-    if last.metadata.get(SIGNAL) == Cancel.word:
+    if says == Cancel.word:
         return _CANCELLED
     if status is AttemptStatus.COMPLETED:  # its body wants to be run once more
         return _LEFT.get(row.status, _RETRYING)

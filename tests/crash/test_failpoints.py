@@ -167,14 +167,14 @@ def test_a_run_that_dies_while_it_fails_goes_on(lives: Any, storage: str) -> Non
     assert "on_failure" in {way for way, _ in lives.deaths()}
 
 
-def start_over(lives: Any, storage: str, mode: str, every: int) -> None:
+def start_over(lives: Any, storage: str, mode: str, every: int, job: str = "small") -> None:
     """Start a completed run over, die at a step, and go on: in a database all of it is new then, or nothing.
 
     In files what is new is made of what is there, at least: they cannot be changed all at once.
     """
     for place in steps(storage):
         for number in range(1, MOST, every):
-            life = lives.new(storage, mode, job="small")
+            life = lives.new(storage, mode, job=job)
             assert life.start()
             if life.start(place=place, number=number, over=True):
                 break
@@ -194,11 +194,11 @@ def test_a_run_that_dies_while_it_starts_over_ends_consistent(lives: Any, storag
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("storage", ["files full", "sqlite full"])
 def test_the_run_goes_on_after_a_death_at_every_step(lives: Any, storage: str, mode: str) -> None:
-    first = 1 + 2 * MODES.index(mode)
+    first = 1 + 3 * MODES.index(mode)  # so that together they die at every third
     for place in steps(storage):
         sweep(lives, place, storage, mode, job="small")
-        sweep(lives, place, storage, mode, every=8, first=first, job="speaking")
-        sweep(lives, place, storage, mode, every=24, first=3 * first)
+        sweep(lives, place, storage, mode, every=12, first=first, job="speaking")
+        sweep(lives, place, storage, mode, every=36, first=3 * first)
 
 
 @pytest.mark.crash
@@ -244,3 +244,4 @@ def test_a_run_that_dies_while_it_fails_or_starts_over_goes_on_in_every_mode(
 ) -> None:
     fail(lives, storage, mode, 9)
     start_over(lives, storage, mode, 9)
+    start_over(lives, storage, mode, 36, job="speaking")

@@ -10,12 +10,14 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dotflow_like import Config, FileStorage, RetryPolicy, RunStatus, Workflow, task
+import dotflow_like
+from dotflow_like import Config, FileStorage, IllegalMove, RetryPolicy, RunStatus, Workflow, task
 
 ITEMS = 30
 
@@ -61,7 +63,12 @@ def life(folder: Path, choices: random.Random) -> None:
         if stops:
             stops -= 1
             time.sleep(choices.uniform(0, 0.3))
-            getattr(run, choices.choice(["pause", "cancel"]))()
+            word = choices.choice(["pause", "cancel"])
+            if choices.random() < 0.5:
+                getattr(run, word)()
+            else:  # through the journal
+                with suppress(IllegalMove):  # it has ended
+                    getattr(dotflow_like, word)("w", config=options["config"])
         run.wait(60)
         before = completed
         completed = {each.task_id: each.result for each in run["m"].items or () if each.status == "completed"}
