@@ -6,6 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
+from dotflow_like.errors import IllegalMove
 from dotflow_like.execute.background import settled
 from dotflow_like.execute.control import Control, Stop, stopped_by_signals
 from dotflow_like.model.signals import Cancel, Pause
@@ -97,9 +98,14 @@ class Run(RunView):
             reason: why; it is recorded. Default `paused`.
 
         Returns:
-            False when the run has ended already; nothing changes then.
+            True.
+
+        Raises:
+            IllegalMove: the run has ended, or is paused already.
         """
-        return self._ask(Pause(reason))
+        if not self._ask(Pause(reason)):
+            raise IllegalMove(f"run {self.workflow_id} has ended, as {self.status}, and cannot be paused")
+        return True
 
     def _ask(self, signal: Cancel | Pause) -> bool:
         if self._watch is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from dotflow_like.errors import CodecError, FingerprintError, IllegalMove, StorageError
+from dotflow_like.errors import CodecError, FingerprintError, StorageError
 from dotflow_like.execute.items import nodes_of, why_failed
 from dotflow_like.execute.readiness import Readiness
 from dotflow_like.execute.tasks import FINISHED
@@ -55,19 +55,14 @@ class Watch:
         return self._state()[1]
 
     def ask(self, signal: Cancel | Pause) -> bool:
-        """Ask whoever executes the run to end it; False when it has ended, or is paused already."""
-        try:
-            return steer(
-                self._journal,
-                self._view.workflow_id,
-                signal.word,
-                where="its storage",
-                reason=signal.reason,
-            )
-        except IllegalMove:
-            if self.goes_on():
-                raise
-            return False
+        """Ask whoever executes the run to end it; see `steer`."""
+        return steer(
+            self._journal,
+            self._view.workflow_id,
+            signal.word,
+            where="its storage",
+            reason=signal.reason,
+        )
 
     def look(self) -> None:
         """Show what is recorded by now."""

@@ -14,7 +14,18 @@ from typing import Any
 
 import pytest
 
-from dotflow_like import Attempt, Config, Manager, MemoryStorage, RetryPolicy, Run, Task, Workflow, task
+from dotflow_like import (
+    Attempt,
+    Config,
+    IllegalMove,
+    Manager,
+    MemoryStorage,
+    RetryPolicy,
+    Run,
+    Task,
+    Workflow,
+    task,
+)
 from dotflow_like.config import open_journal
 from dotflow_like.model.records import RunRecord
 from dotflow_like.model.status import AttemptStatus, RunStatus
@@ -315,7 +326,8 @@ def check(row: Row, way: str, storage: Any) -> None:
     if row.later == "skipped":
         assert run["later"].reason == "finished"
     assert run.cancel() is False
-    assert run.pause() is False
+    with pytest.raises(IllegalMove):
+        run.pause()
     if storage is None:
         return
 

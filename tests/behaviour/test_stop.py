@@ -14,6 +14,7 @@ from dotflow_like import (
     AttemptOutcome,
     AttemptStatus,
     Config,
+    IllegalMove,
     Manager,
     Run,
     RunFailed,
@@ -73,7 +74,8 @@ def test_a_running_body_sees_it_and_nothing_new_starts(
     assert (run[first].status, run[first].result) == (TaskStatus.COMPLETED, "heeded")
     assert run[rest].status is TaskStatus.PENDING
     assert run.cancel() is False
-    assert run.pause() is False
+    with pytest.raises(IllegalMove):
+        run.pause()
     assert run.status is WORDS[word][0]
 
 
@@ -225,7 +227,8 @@ def test_cancelling_counts_more_than_pausing() -> None:
 def test_a_run_that_has_ended_cannot_be_stopped() -> None:
     run = Manager([task(lambda: 1)])
     assert run.cancel() is False
-    assert run.pause() is False
+    with pytest.raises(IllegalMove):
+        run.pause()
     assert (run.status, run.reason) == (RunStatus.COMPLETED, None)
 
 

@@ -15,6 +15,7 @@ from dotflow_like import (
     Config,
     CorruptCheckpoint,
     FileStorage,
+    IllegalMove,
     Manager,
     MemoryStorage,
     RetryPolicy,
@@ -157,7 +158,9 @@ def test_of_a_run_that_has_ended_it_shows_what_the_run_shows(storage: Any, name:
     assert view.duration is not None
     assert repr(view) == repr(run)
     assert view.wait() is view
-    assert view.cancel() is view.pause() is False
+    assert view.cancel() is False
+    with pytest.raises(IllegalMove, match=view.status):
+        view.pause()
     assert shown(view) == shown(run)
     if run.status is RunStatus.COMPLETED:
         assert view.raise_for_failure() is view
@@ -269,7 +272,9 @@ def test_of_a_run_that_is_under_way_it_shows_what_the_run_shows(
     assert items is not None
     assert [each.result for each in items] == [1, 0, 2]
     assert view["later"].retry_count == 2
-    assert view.cancel() is view.pause() is False
+    assert view.cancel() is False
+    with pytest.raises(IllegalMove, match=view.status):
+        view.pause()
 
 
 @pytest.mark.parametrize("word", ["cancel", "pause"])
