@@ -8,12 +8,12 @@ from dotflow_like.execute.attempts import is_scheduled, opened
 from dotflow_like.execute.call import Call
 from dotflow_like.execute.control import Control
 from dotflow_like.execute.items import items_of
-from dotflow_like.execute.tasks import Tasks, was_left
+from dotflow_like.execute.tasks import Tasks
 from dotflow_like.execute.turn import Turn
 from dotflow_like.execute.work import Work
 from dotflow_like.model.metadata import SIGNAL_REASON
 from dotflow_like.model.records import RESULT, Reference, TaskError
-from dotflow_like.model.status import TaskStatus
+from dotflow_like.model.status import AttemptOutcome, TaskStatus
 from dotflow_like.plan.resume import Decision, units
 from dotflow_like.record.journal import Journal
 from dotflow_like.report.events import TaskRestored, TaskSkipped, TaskStarted
@@ -23,6 +23,7 @@ __all__ = ["Opening"]
 
 # bound once: an attribute of an enumeration is looked up through its metaclass
 _PENDING, _RUNNING = TaskStatus.PENDING, TaskStatus.RUNNING
+_LEFT = (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT, AttemptOutcome.PAUSED, AttemptOutcome.RECOVERED)
 _NO_RESULTS: Mapping[str, Reference] = {}
 
 
@@ -160,7 +161,7 @@ class Opening:
         if run._node.is_map:  # its items say
             return any(unit.key in self._work.records for unit in units(run._node))
         last = run._last
-        return last is not None and (was_left(last) or last.generation != run._generation)
+        return last is not None and (last.outcome in _LEFT or last.generation != run._generation)
 
     def _restored(self, run: TaskRun, decisions: Mapping[str, Decision]) -> bool:
         """Take over what is recorded of a task; return whether that is all there is to do."""

@@ -13,14 +13,14 @@ from dotflow_like.execute.verdict import verdict
 from dotflow_like.execute.work import Work
 from dotflow_like.model.context import TaskContext
 from dotflow_like.model.metadata import SIGNAL, SIGNAL_REASON
-from dotflow_like.model.records import RESULT, Attempt, Checkpoint, TaskError, made
+from dotflow_like.model.records import RESULT, Checkpoint, TaskError, made
 from dotflow_like.model.signals import Cancel, Finish, Pause, Retry, Signal, Skip
 from dotflow_like.model.status import AttemptOutcome, AttemptStatus, RunStatus, TaskStatus
 from dotflow_like.record.journal import Encoded, Journal
 from dotflow_like.report.events import TaskEnded, TaskRestored, TaskRetrying, TaskSkipped
 from dotflow_like.report.result import TaskRun
 
-__all__ = ["FINISHED", "Tasks", "was_left"]
+__all__ = ["FINISHED", "Tasks"]
 
 FINISHED = "finished"
 """The reason of a task that is skipped since another one said that the run is done."""
@@ -28,7 +28,6 @@ FINISHED = "finished"
 # bound once: an attribute of an enumeration is looked up through its metaclass
 _PENDING, _RUNNING, _COMPLETED = TaskStatus.PENDING, TaskStatus.RUNNING, TaskStatus.COMPLETED
 _FAILED, _SKIPPED = TaskStatus.FAILED, TaskStatus.SKIPPED
-_LEFT = (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT, AttemptOutcome.PAUSED, AttemptOutcome.RECOVERED)
 
 
 class Tasks:
@@ -305,7 +304,7 @@ class Tasks:
         self.skip_the_rest()
 
     def skip_the_rest(self) -> None:
-        """Skip what has not begun, since the run is done; what runs may end, and what was left in its middle run."""
+        """Skip what has not begun, since the run is done; what runs may end."""
         for run in self._work.waiting():
             if is_scheduled(run):
                 self._close(run, AttemptStatus.SKIPPED, AttemptOutcome.SKIPPED, signal=Skip(FINISHED))
@@ -316,10 +315,7 @@ class Tasks:
         self._work.readiness.ready.clear()
         for task in self._work.view.tasks:
             for run in (*(task.items or ()), task):
-                last = run._last
-                if run.status is _PENDING and last is not None and was_left(last):
-                    self._work.again.append(run)
-                elif run.status is _PENDING:
+                if run.status is _PENDING:
                     self.skip_unbegun(run)
                     if run._map is not None:
                         self._item_ended(run._map)
@@ -378,11 +374,6 @@ class Tasks:
             run.status = _COMPLETED
             self._turn.announce(TaskRestored if run.restored else TaskEnded, run)
         self._work.readiness.release(run)
-
-
-def was_left(last: Attempt) -> bool:
-    """Return whether a task was left in its middle: whatever ended the run, it is run on resume."""
-    return last.outcome in _LEFT
 
 
 def _stopped(stop: Stop | None) -> tuple[AttemptStatus, AttemptOutcome, TaskStatus]:
