@@ -41,7 +41,7 @@ class Stop(NamedTuple):
         return (Cancel if self.status is RunStatus.CANCELLED else Pause)(self.reason)
 
 
-LOOK_EVERY = 0.5
+LOOK_EVERY = 0.2
 """Seconds between two looks at what is asked from outside."""
 
 

@@ -158,7 +158,10 @@ def anew() -> str:
 def test_cancel_from_another_process_is_seen_in_every_mode(
     way: dict[str, Any], tmp_path: Path, start: Callable[..., Run], until: Callable[..., None]
 ) -> None:
-    storage, begun = f"sqlite:///{tmp_path}/runs.db?durability=process", tmp_path / "begun"
+    # the two inline modes look alike at it: so each has another storage
+    places = {"sequential_group": f"file://{tmp_path}/runs"}
+    storage = places.get(way.get("mode", ""), f"sqlite:///{tmp_path}/runs.db?durability=process")
+    begun = tmp_path / "begun"
     run = start([SLEEPS, last.after(SLEEPS)], storage=storage, params={"begun": str(begun)}, **way)
     until(begun.exists, "the body")
     assert steer(storage, "cancel", "w", reason="enough") == "True"

@@ -95,8 +95,8 @@ def test_the_run_goes_on_after_a_death_at_each_sort_of_step(lives: Any, kind: st
 
 
 def test_the_run_goes_on_after_a_death_at_any_statement(lives: Any) -> None:
-    sweep(lives, "statement", "sqlite process", "sequential", every=2, job="small")
-    sweep(lives, "statement", "sqlite process", "sequential", every=12, job="speaking")
+    sweep(lives, "statement", "sqlite process", "sequential", every=4, job="small")
+    sweep(lives, "statement", "sqlite process", "sequential", every=24, job="speaking")
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -106,8 +106,15 @@ def test_the_run_goes_on_after_deaths_at_one_step_after_another(lives: Any, stor
         ascent(lives, place, storage, mode, job="speaking" if mode == "parallel" else "small")
 
 
-@pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
-@pytest.mark.parametrize("storage", BOTH)
+@pytest.mark.parametrize(
+    ("storage", "mode"),
+    [
+        ("files process", "background"),
+        ("files process", "parallel"),
+        ("sqlite process", "sequential"),
+        ("sqlite process", "parallel"),
+    ],
+)
 def test_the_run_goes_on_after_a_death_at_a_place(lives: Any, storage: str, mode: str) -> None:
     for place in PLACES:
         ascent(lives, place, storage, mode, job="small")
@@ -183,7 +190,7 @@ def start_over(lives: Any, storage: str, mode: str, every: int, job: str = "smal
 
 @pytest.mark.parametrize("storage", BOTH)
 def test_a_run_that_dies_while_it_starts_over_ends_consistent(lives: Any, storage: str) -> None:
-    start_over(lives, storage, "sequential", 7)
+    start_over(lives, storage, "sequential", 14)
 
 
 # All of it takes minutes

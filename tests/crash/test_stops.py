@@ -64,10 +64,10 @@ def life(folder: Path, choices: random.Random) -> None:
             stops -= 1
             time.sleep(choices.uniform(0, 0.3))
             word = choices.choice(["pause", "cancel"])
-            if choices.random() < 0.5:
-                getattr(run, word)()
-            else:  # through the journal
-                with suppress(IllegalMove):  # it has ended
+            with suppress(IllegalMove):  # it has ended
+                if choices.random() < 0.5:
+                    getattr(run, word)()
+                else:  # through the journal
                     getattr(dotflow_like, word)("w", config=options["config"])
         run.wait(60)
         before = completed
