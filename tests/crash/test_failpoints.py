@@ -127,7 +127,7 @@ def test_the_run_goes_on_after_a_death_at_a_place(lives: Any, storage: str, mode
 @pytest.mark.parametrize("storage", BOTH)
 def test_the_run_goes_on_when_a_worker_alone_dies(lives: Any, storage: str, workers: str) -> None:
     places = ["body begins", "body ends", "encoding begins", "encoding ends", *SPOKEN]
-    for place in places[:: 1 if workers == "fork" else 3]:
+    for place in places[:: 2 if workers == "fork" else 5]:
         life = lives.new(storage, "parallel", workers=workers, job="speaking")
         assert life.start(place=place, who="worker")
         assert life.deaths == [f"{place}, in a worker alone"]
