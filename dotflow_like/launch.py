@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["launch", "plan_for"]
 
+_MANY = 50_000
+"""Objects: with fewer the garbage collector is soon done."""
+
 
 def launch(definition: Definition, run: Run, order: Order, *, in_thread: bool = False) -> None:
     """Make `run` the run of an order; what is wrong is raised before anything is written or run.
@@ -275,14 +278,15 @@ def _uncollected() -> Iterator[None]:
     """Keep the garbage collector out of a block that only makes what stays.
 
     It would look at all of it again and again: of 100,000 tasks that is a seventh of the whole run. At the
-    end it is old at once, and not looked at twice on its way there.
+    end what is much is old at once, and not looked at twice on its way there.
     """
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if not gc.get_freeze_count():
+        # in this order: to count what its user has frozen takes as long as that is much
+        if gc.get_count()[0] > _MANY and not gc.get_freeze_count():
             gc.freeze()
             gc.unfreeze()
         if enabled:
