@@ -210,7 +210,13 @@ class Database:
     # Opening and closing
 
     def _sleep(self, seconds: float) -> None:
-        """Wait for others that write, while other threads may read: one of them may have what this waits for."""
+        """Wait for others that write; for a body of this process that does, so that its other threads may read.
+
+        Nobody else is let in between, who would read all the time, and keep this from its turn.
+        """
+        if self._writing.path not in held:
+            time.sleep(seconds)
+            return
         self._lock.release()
         try:
             time.sleep(seconds)

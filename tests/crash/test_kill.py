@@ -79,7 +79,7 @@ def beside(lives: Any, storage: str, mode: str, kills: int, store: Path) -> None
 
 @pytest.mark.parametrize("storage", ["files process", "sqlite process"])
 def test_runs_beside_one_that_is_killed_notice_nothing(lives: Any, storage: str, tmp_path: Path) -> None:
-    beside(lives, storage, "parallel", 15, tmp_path)
+    beside(lives, storage, "parallel", 8, tmp_path)
 
 
 @pytest.mark.crash

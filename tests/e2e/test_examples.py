@@ -111,6 +111,7 @@ def test_the_census_names_what_does_not_parse(tmp_path: Path) -> None:
     assert report["not_python"].keys() == {"bad.py", "zero.py"}
 
 
+@pytest.mark.crash
 @pytest.mark.timeout(600)  # seconds of computing, and a busy machine has few of them to give
 def test_the_whole_census_killed_midway_goes_on_and_ends_with_the_same_report(tmp_path: Path) -> None:
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"

@@ -18,9 +18,15 @@ CHAIN = BENCHMARKS["chain"]
 TINY = BENCHMARKS["parallel-tiny"]
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+# those of seconds in the tier that takes long
+_LONG = {"parallel-cpu", "parent-cpu", "large-bytes", "large-numpy", "map-memory", "cancel-latency"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=pytest.mark.soak if each in _LONG else ()) for each in BENCHMARKS]
+)
 def test_ours_gives_a_number(name):
-    few = 1 if name == "cancel-latency" else 30
+    few = 1 if name == "cancel-latency" else 10
     taken = samples(BENCHMARKS[name], OURS, min(BENCHMARKS[name].size, few), repeat=1)
     assert isinstance(taken.median, float)
     assert len(taken.samples) == len(taken.bare) == 1
@@ -30,7 +36,7 @@ def test_a_peer_that_a_target_is_of_is_measured():
     assert all(each.to in each.peers for each in BENCHMARKS.values() if each.to)
 
 
-@pytest.mark.parametrize("name", ["parallel-tiny", "parent-cpu", "next-task", "large-bytes", "map-memory"])
+@pytest.mark.parametrize("name", ["parallel-tiny", "next-task", "map-memory"])
 def test_a_process_pool_gives_a_number(name):
     tiny = replace(BENCHMARKS[name], size=min(BENCHMARKS[name].size, 8), rounds=1, repeat=1)
     [who] = [who for who in tiny.peers if who in ("ProcessPoolExecutor", "ProcessPoolExecutor.map")]
