@@ -10,7 +10,7 @@ The state lies in `Work`, what a turn brings in `Turn`; `Opening` begins attempt
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from queue import Empty
 
 from dotflow_like.clock import Clock
@@ -22,7 +22,7 @@ from dotflow_like.execute.gate import Gate
 from dotflow_like.execute.inbox import Inbox
 from dotflow_like.execute.opening import Opening
 from dotflow_like.execute.reports import Reports
-from dotflow_like.execute.requests import Requests, stop_for
+from dotflow_like.execute.requests import Requests, skip_for, stop_for
 from dotflow_like.execute.saved import Store
 from dotflow_like.execute.stopping import Stopping
 from dotflow_like.execute.tasks import Tasks
@@ -30,9 +30,9 @@ from dotflow_like.execute.transactions import Transactions
 from dotflow_like.execute.turn import Turn
 from dotflow_like.execute.work import Settings, Work
 from dotflow_like.model.context import Progress
-from dotflow_like.model.records import Reference, Request
+from dotflow_like.model.records import Request
 from dotflow_like.model.signals import Pause, Skip
-from dotflow_like.model.status import RunStatus, TaskStatus
+from dotflow_like.model.status import RunStatus
 from dotflow_like.plan.plan import Plan
 from dotflow_like.record.journal import Claim, Journal
 from dotflow_like.report.events import RunEnded, RunStarted, TaskProgress
@@ -40,10 +40,6 @@ from dotflow_like.report.observers import Observer
 from dotflow_like.report.result import RunView
 
 __all__ = ["Kernel"]
-
-# bound once: an attribute of an enumeration is looked up through its metaclass
-_PENDING, _RUNNING = TaskStatus.PENDING, TaskStatus.RUNNING
-_NO_RESULTS: Mapping[str, Reference] = {}
 
 
 class Kernel:
@@ -246,7 +242,7 @@ class Kernel:
         if request.signal == Skip.word:
             for call in list(self._running):
                 if call.attempt.task_id == request.task_id:
-                    call.stop_asked = Skip(request.reason or f"asked by {request.by}")
+                    call.stop_asked = skip_for(request)
                     self.control.alarm()
             self._inbox.put(request)
         elif request.signal == Pause.word and request.fence < self._claim.fence:

@@ -9,11 +9,11 @@ from time import monotonic
 
 from dotflow_like.execute.control import LOOK_EVERY, Stop
 from dotflow_like.model.records import Request
-from dotflow_like.model.signals import Cancel
+from dotflow_like.model.signals import Cancel, Skip
 from dotflow_like.model.status import RunStatus
 from dotflow_like.record.journal import Claim, Journal
 
-__all__ = ["Requests", "stop_for"]
+__all__ = ["Requests", "skip_for", "stop_for"]
 
 
 def _unheard(request: Request) -> None:
@@ -66,3 +66,8 @@ def stop_for(request: Request) -> Stop:
     """Return the wish that a run ends, as a request says it."""
     status = RunStatus.CANCELLED if request.signal == Cancel.word else RunStatus.PAUSED
     return Stop(status, request.reason or f"{status} by {request.by}")
+
+
+def skip_for(request: Request) -> Skip:
+    """Return what a task is asked to become, as a request says it."""
+    return Skip(request.reason or f"asked by {request.by}")

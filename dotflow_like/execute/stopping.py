@@ -6,6 +6,7 @@ from dotflow_like.errors import TaskCancelled, TaskTimeout
 from dotflow_like.execute.call import Call
 from dotflow_like.execute.control import Control
 from dotflow_like.execute.executors.base import Executor
+from dotflow_like.execute.requests import skip_for
 from dotflow_like.execute.tasks import FINISHED, Tasks
 from dotflow_like.execute.work import Work
 from dotflow_like.model.records import Request, TaskError
@@ -15,6 +16,8 @@ from dotflow_like.report.logs import warn
 from dotflow_like.report.result import TaskRun
 
 __all__ = ["Stopping"]
+
+_WAITING = (TaskStatus.PENDING, TaskStatus.RETRYING)
 
 
 class Stopping:
@@ -92,22 +95,14 @@ class Stopping:
         if request.task_id is None:
             waiting = [*work.delayed, *work.again] or list(work.running.values())
             found = waiting[0] if len(waiting) == 1 else None
-        signal = Skip(request.reason or f"asked by {request.by}")
+        signal = skip_for(request)
         for call, run in work.running.items():
             if run is found:
                 call.stop_asked = signal
                 self._executor.ask(call)
                 self._control.alarm()
                 return
-        if (
-            found is not None
-            and not found._node.is_map
-            and found.status
-            in (
-                TaskStatus.PENDING,
-                TaskStatus.RETRYING,
-            )
-        ):
+        if found is not None and not found._node.is_map and found.status in _WAITING:
             self._tasks.skip_waiting(found, signal)
             return
         if request.task_id is None:

@@ -80,7 +80,7 @@ class Tasks:
         is_last = attempt.metadata.get(SIGNAL) == Finish.word
         if is_last:
             run.reason = attempt.metadata.get(SIGNAL_REASON)
-            self._work.finished = self._work.halted = self._work.takes_back = True
+            self._work.finish()
         self._completed(run)
         if is_last:
             self.skip_the_rest()
@@ -299,7 +299,7 @@ class Tasks:
         assert run._last is not None, "it was opened"
         run._last = run._last._replace(metadata=noted(run._last.metadata, signal))
         run.reason = signal.reason
-        self._work.finished = self._work.halted = self._work.takes_back = True
+        self._work.finish()
         self._succeed(run, call)
         self.skip_the_rest()
 

@@ -98,6 +98,10 @@ class Work:
         self.delayed.add(run)
         self.timers.after(max(0.0, (until - self.at).total_seconds()), self._time_has_come, run)
 
+    def finish(self) -> None:
+        """Note that a task has said that the run is done."""
+        self.finished = self.halted = self.takes_back = True
+
     def waiting(self) -> list[TaskRun]:
         """Take out the tasks that wait between two attempts, and return them."""
         found = [*self.delayed, *self.again]
